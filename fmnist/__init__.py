@@ -1,0 +1,10 @@
+"""Deep dense networks on Fashion-MNIST: Hydra composes, Keras trains, MLflow tracks."""
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The folder of train.py and conf/; the default tracking store lies in it."""
+
+# TensorFlow's C++ side reads it at import: no start-up notices, unless the user asks for them.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

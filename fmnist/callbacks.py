@@ -1,0 +1,52 @@
+"""Our own Keras callbacks: the tracked metrics of an epoch, and its line in the terminal."""
+
+import logging
+import time
+from typing import Any
+
+import keras
+import mlflow
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+
+class EpochMetrics(keras.callbacks.Callback):
+    """Log each epoch's metrics to the active MLflow run, epochs counted from 1.
+
+    Adds `learning_rate` (of the epoch, so this callback comes before any that changes it) and
+    `epoch_seconds` (training and validation) to the logs that later callbacks see.
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Log all metrics of the epoch in one request."""
+        assert logs is not None
+        # Through its shortest text, float32's 0.009999999776 is 0.01 again, as it was typed.
+        logs["learning_rate"] = float(str(np.float32(self.model.optimizer.learning_rate)))
+        logs["epoch_seconds"] = time.perf_counter() - self.started
+        mlflow.log_metrics({name: float(value) for name, value in logs.items()}, step=epoch + 1)
+
+
+class ProgressLine(keras.callbacks.Callback):
+    """Say after each epoch how it went and how long the rest may take."""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Print one line."""
+        assert logs is not None
+        done, epochs = epoch + 1, self.params["epochs"]
+        left = (time.perf_counter() - self.started) / done * (epochs - done)
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        log.info(
+            f"epoch {done:>{len(str(epochs))}}/{epochs}  "
+            + "  ".join(f"{name} {logs[name]:.4f}" for name in names)
+            + f"  {logs['epoch_seconds']:.1f} s"
+            + (f"  (about {left:.0f} s left)" if done < epochs else "")
+        )

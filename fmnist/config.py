@@ -1,0 +1,280 @@
+"""The typed schema of conf/: names, types and limits; the values themselves stand in conf/."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fmnist.errors import ConfigError, FmnistError, one_line
+
+# Keras has more; these need no arguments and make sense in a deep dense network.
+Activation = Enum("Activation", "elu gelu linear mish relu selu sigmoid silu softplus tanh")  # type: ignore[misc]
+Initializer = Enum(  # type: ignore[misc]
+    "Initializer", "glorot_normal glorot_uniform he_normal he_uniform lecun_normal lecun_uniform"
+)
+Normalization = Enum("Normalization", "none batch_norm batch_norm_before")  # type: ignore[misc]
+Dropout = Enum("Dropout", "none dropout alpha_dropout")  # type: ignore[misc]
+
+
+def number(**limits: float) -> Any:
+    """Declare a numeric field and its limits: `at_least`, `at_most`, `above`, `below`."""
+    return field(default=MISSING, metadata=limits)
+
+
+@dataclass
+class Training:
+    """How long and in what steps to train."""
+
+    epochs: int = number(at_least=1)
+    batch_size: int = number(at_least=1)
+
+
+@dataclass
+class Model:
+    """The dense network: `depth` hidden layers of `width` units (see `fmnist.models`)."""
+
+    name: str = MISSING
+    activation: Activation = MISSING
+    depth: int = number(at_least=1)
+    width: int = number(at_least=1)
+    initializer: Initializer = MISSING
+    normalization: Normalization = MISSING
+    dropout: Dropout = MISSING
+    dropout_rate: float = number(at_least=0, below=1)
+
+
+@dataclass
+class FashionMnist:
+    """Arguments of `fmnist.data.fashion_mnist`."""
+
+    _target_: str = MISSING
+    dir: str | None = MISSING
+    url: str = MISSING
+    timeout: float = number(above=0)
+    validation_size: int = number(at_least=1)
+
+
+@dataclass
+class Digits:
+    """Arguments of `fmnist.data.digits`."""
+
+    _target_: str = MISSING
+    validation_size: int = number(at_least=1)
+    test_size: int = number(at_least=1)
+
+
+@dataclass
+class Idx:
+    """Arguments of `fmnist.data.idx`."""
+
+    _target_: str = MISSING
+    dir: str = MISSING
+    class_names: list[str] | None = MISSING
+    validation_size: int = number(at_least=1)
+
+
+@dataclass
+class SGD:
+    """Arguments of `keras.optimizers.SGD`."""
+
+    _target_: str = MISSING
+    learning_rate: float = number(above=0)
+    momentum: float = number(at_least=0, at_most=1)
+    nesterov: bool = MISSING
+
+
+@dataclass
+class Adam:
+    """Arguments of `keras.optimizers.Adam`."""
+
+    _target_: str = MISSING
+    learning_rate: float = number(above=0)
+    beta_1: float = number(at_least=0, below=1)
+    beta_2: float = number(at_least=0, below=1)
+    epsilon: float = number(above=0)
+
+
+@dataclass
+class TensorBoard:
+    """Arguments of `keras.callbacks.TensorBoard`."""
+
+    _target_: str = MISSING
+    log_dir: str = MISSING
+    histogram_freq: int = number(at_least=0)
+
+
+@dataclass
+class Checkpoint:
+    """Arguments of `keras.callbacks.ModelCheckpoint`."""
+
+    _target_: str = MISSING
+    filepath: str = MISSING
+    monitor: str = MISSING
+    save_best_only: bool = MISSING
+
+
+@dataclass
+class EarlyStopping:
+    """Arguments of `keras.callbacks.EarlyStopping`."""
+
+    _target_: str = MISSING
+    monitor: str = MISSING
+    patience: int = number(at_least=0)
+    min_delta: float = number(at_least=0)
+
+
+@dataclass
+class Tracking:
+    """Where MLflow keeps the run."""
+
+    uri: str | None = MISSING
+    experiment: str = MISSING
+
+    def __post_init__(self) -> None:
+        """Refuse a password, which would end up in the run's recorded configuration.
+
+        Raises:
+            ConfigError: if `uri` holds a password.
+        """
+        if self.uri and self.uri != MISSING and urlsplit(self.uri).password:
+            raise ConfigError(
+                "tracking.uri: no password here, it would be recorded with the run; "
+                "set the variable MLFLOW_TRACKING_URI instead"
+            )
+
+
+@dataclass
+class Config:
+    """One training run.
+
+    `data`, `optimizer` and each of `callbacks` are the arguments of what their `_target_` names
+    (see `create`), so that arguments which the schema does not list can be added with `+`.
+    """
+
+    data: Any = MISSING
+    model: Model = field(default_factory=Model)
+    optimizer: Any = MISSING
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    tracking: Tracking = field(default_factory=Tracking)
+    seed: int = number(at_least=0, below=2**32)
+    output_dir: str = MISSING
+
+    @classmethod
+    def from_hydra(cls, composed: DictConfig) -> "Config":
+        """Make the typed configuration of what Hydra composed.
+
+        Raises:
+            ConfigError: if a value is missing, not finite or outside its limits, or if a key was
+                added where only known keys make sense.
+        """
+        try:
+            values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError(one_line(error)) from error
+        _check_numbers(composed)
+        assert isinstance(values, dict)
+        for key, part in (("model", Model), ("training", Training), ("tracking", Tracking)):
+            values[key] = _typed(part, values[key], f"{key}.")
+        config: Config = _typed(cls, values)
+        return config
+
+    def params(self) -> dict[str, Any]:
+        """Flatten what decides the result to `{"model.depth": 20, ...}`, names as typed.
+
+        Where things are put is left out (`tracking`) or written as `.` (`output_dir`), so that
+        equal runs have equal params.
+        """
+        values = {**dataclasses.asdict(self)}
+        del values["tracking"], values["output_dir"]
+        return {
+            key: value.replace(self.output_dir, ".") if isinstance(value, str) else value
+            for key, value in _flat(values)
+        }
+
+
+def create(key: str, node: dict[str, Any], **arguments: Any) -> Any:
+    """Build the object that a part of the configuration describes by its `_target_`.
+
+    Args:
+        key: where the part stands in the configuration, for messages.
+        node: a mapping with `_target_`.
+        arguments: further arguments of the target.
+
+    Raises:
+        ConfigError: if the target does not exist or refuses its arguments.
+    """
+    try:
+        return instantiate(node, **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, FmnistError):
+            raise cause from None
+        raise ConfigError(f"{key}: {str(cause or error).splitlines()[0]}") from error
+
+
+def _typed(part: type, values: dict[str, Any], prefix: str = "") -> Any:
+    known = [f.name for f in dataclasses.fields(part)]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{prefix}{key}: no such key; there are {', '.join(known)}")
+    return part(**values)
+
+
+def _check_numbers(node: DictConfig, prefix: str = "") -> None:
+    schema = OmegaConf.get_type(node)
+    fields = dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ()
+    limits = {f.name: f.metadata for f in fields}
+    for key, value in node.items():
+        if isinstance(value, DictConfig):
+            _check_numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float):
+            _check(f"{prefix}{key}", value, limits.get(str(key), {}))
+
+
+def _check(key: str, value: float, limits: Mapping[str, float]) -> None:
+    holds = {
+        "at_least": lambda limit: value >= limit,
+        "at_most": lambda limit: value <= limit,
+        "above": lambda limit: value > limit,
+        "below": lambda limit: value < limit,
+    }
+    if not math.isfinite(value) or not all(holds[name](limit) for name, limit in limits.items()):
+        allowed = " and ".join(f"{name.replace('_', ' ')} {limits[name]}" for name in limits)
+        raise ConfigError(f"{key}={value}: must be {allowed or 'a finite number'}")
+
+
+def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value.name if isinstance(value, Enum) else value
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name, node in {
+        "fashion_mnist": FashionMnist,
+        "digits": Digits,
+        "idx": Idx,
+        "sgd": SGD,
+        "adam": Adam,
+        "tensorboard": TensorBoard,
+        "checkpoint": Checkpoint,
+        "early_stopping": EarlyStopping,
+    }.items():
+        store.store(group="schema", name=name, node=node)
+
+
+_register()

@@ -1,0 +1,120 @@
+"""What a user can put right: our exceptions, and how any such error becomes one line."""
+
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+Result = TypeVar("Result")
+
+
+class FmnistError(Exception):
+    """Base of every error that the user can put right; its text is one helpful line."""
+
+
+class ConfigError(FmnistError):
+    """A value in the configuration is impossible or does not fit the data."""
+
+
+class DataError(FmnistError):
+    """The data set is missing, damaged or not what it claims to be."""
+
+
+class TrackingError(FmnistError):
+    """The tracking store cannot be used."""
+
+
+class TrainingError(FmnistError):
+    """Training came to no usable result."""
+
+
+USER_ERRORS = (FmnistError, HydraException, OmegaConfBaseException, OSError)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to stop by SIGTERM."""
+
+
+def one_line(error: BaseException) -> str:
+    """Say what was wrong, and what is allowed, in one line.
+
+    Hydra's and OmegaConf's messages span several lines and leave the key to a footer; here the
+    key comes first, and a wrong choice is followed by the choices.
+    """
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+        return f"{group}={choice}: choose one of {', '.join(error.options)}"
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        error = error.__cause__
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}: a value is needed"
+    if isinstance(error, ConfigAttributeError | ConfigKeyError) and error.parent_node is not None:
+        return f"{error.full_key}: no such key; there are {', '.join(error.parent_node)}"
+    if isinstance(error, OmegaConfBaseException):
+        return f"{error.full_key}: {str(error.msg).partition(chr(10))[0]}"
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with one line and status 1 for a user's error, 128 + n for signal n.
+
+    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR"):
+        yield
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on to us, unformatted
+    try:
+        yield
+    except USER_ERRORS as error:
+        sys.exit(f"error: {one_line(error)}")
+    except Terminated:
+        sys.exit(128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def job(task: Callable[..., Result]) -> Callable[..., Result]:
+    """Let a Hydra job end a single run with one line; in a sweep it costs only itself."""
+
+    @functools.wraps(task)
+    def wrapper(*args: object) -> Result:
+        try:
+            return task(*args)
+        except USER_ERRORS as error:
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                logging.getLogger(__name__).error("error: %s", one_line(error))
+                raise
+            sys.exit(f"error: {one_line(error)}")
+
+    return wrapper
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated`, so that whatever is open is closed on the way out."""
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,55 @@
+"""What a person sees: the console, score tables, and no wall of start-up notices."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+SCORES = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
+"""The scores that every table shows, in this order."""
+
+NOTICE = re.compile(r"(WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:\d\d|To enable )")
+
+
+@contextmanager
+def without_start_up_notices() -> Iterator[None]:
+    """Keep TensorFlow's C++ notices off standard error while it is imported.
+
+    TF_CPP_MIN_LOG_LEVEL does not reach what is written before absl's log is set up, so the file
+    descriptor itself is held back; any other line, and everything if the import fails, is passed
+    on afterwards. A user who sets TF_CPP_MIN_LOG_LEVEL below 3 sees it all.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    failed = True
+    with tempfile.TemporaryFile("w+", errors="replace") as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+            failed = False
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held_back.seek(0)
+            sys.stderr.writelines(line for line in held_back if failed or not NOTICE.match(line))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a small table that also reads as Markdown; numbers stand on the right."""
+    table = Table(*columns, box=box.MARKDOWN, header_style="bold")
+    for row in rows:
+        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+    for column, cell in zip(table.columns, rows[0] if rows else (), strict=False):
+        column.justify = "right" if isinstance(cell, int | float) else "left"
+        column.no_wrap = True
+    Console(soft_wrap=True).print(table)

@@ -1,0 +1,24 @@
+"""Train one network, tracked: `python train.py model=selu_dropout`; options: `--help`."""
+
+import hydra
+from omegaconf import DictConfig
+
+from fmnist.config import Config
+from fmnist.errors import job, one_line_errors
+from fmnist.terminal import without_start_up_notices
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@job
+def main(composed: DictConfig) -> float:
+    """Run one experiment and return its objective for a sweeper: best validation accuracy."""
+    config = Config.from_hydra(composed)
+    with without_start_up_notices():
+        from fmnist.experiment import run  # only now: importing TensorFlow takes seconds
+
+    return run(config).objective
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
