@@ -17,12 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 from fmnist.errors import ConfigError, FmnistError, one_line
 
 # Keras has more; these need no arguments and make sense in a deep dense network.
-Activation = Enum("Activation", "elu gelu linear mish relu selu sigmoid silu softplus tanh")  # type: ignore[misc]
-Initializer = Enum(  # type: ignore[misc]
+Activation = Enum("Activation", "elu gelu linear mish relu selu sigmoid silu softplus tanh")
+Initializer = Enum(
     "Initializer", "glorot_normal glorot_uniform he_normal he_uniform lecun_normal lecun_uniform"
 )
-Normalization = Enum("Normalization", "none batch_norm batch_norm_before")  # type: ignore[misc]
-Dropout = Enum("Dropout", "none dropout alpha_dropout")  # type: ignore[misc]
+Normalization = Enum("Normalization", "none batch_norm batch_norm_before")
+Dropout = Enum("Dropout", "none dropout alpha_dropout")
 
 
 def number(**limits: float) -> Any:
@@ -178,11 +178,10 @@ class Config:
                 added where only known keys make sense.
         """
         try:
-            values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+            values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
             raise ConfigError(one_line(error)) from error
         _check_numbers(composed)
-        assert isinstance(values, dict)
         for key, part in (("model", Model), ("training", Training), ("tracking", Tracking)):
             values[key] = _typed(part, values[key], f"{key}.")
         config: Config = _typed(cls, values)
@@ -234,11 +233,12 @@ def _check_numbers(node: DictConfig, prefix: str = "") -> None:
     schema = OmegaConf.get_type(node)
     fields = dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ()
     limits = {f.name: f.metadata for f in fields}
-    for key, value in node.items():
+    for key in map(str, node):
+        value = node[key]
         if isinstance(value, DictConfig):
             _check_numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float):
-            _check(f"{prefix}{key}", value, limits.get(str(key), {}))
+            _check(f"{prefix}{key}", value, limits.get(key, {}))
 
 
 def _check(key: str, value: float, limits: Mapping[str, float]) -> None:

@@ -14,7 +14,7 @@ from fmnist.config import Config, create
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, TrainingError, sigterm_raises
 from fmnist.models import build
-from fmnist.terminal import SCORES, print_table
+from fmnist.terminal import SCORES, table
 
 SCORING_BATCH = 1000
 
@@ -87,7 +87,7 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> dict[str, list[float]]:
     """Train, and return the value of each metric after each epoch."""
-    history = model.fit(
+    history: dict[str, list[float]] = model.fit(
         dataset.train.images,
         dataset.train.labels,
         batch_size=config.training.batch_size,
@@ -96,8 +96,8 @@ def fit(
         validation_batch_size=SCORING_BATCH,
         callbacks=[EpochMetrics(), *callbacks, ProgressLine()],
         verbose=0,
-    )
-    return history.history
+    ).history
+    return history
 
 
 def evaluate(
@@ -133,15 +133,15 @@ def best_checkpoint(
 ) -> keras.callbacks.ModelCheckpoint | None:
     """Return the callback that keeps the best whole model, if there is one."""
     for callback in callbacks:
-        if isinstance(callback, keras.callbacks.ModelCheckpoint):
-            if callback.save_best_only and not callback.save_weights_only:
-                return callback
+        is_checkpoint = isinstance(callback, keras.callbacks.ModelCheckpoint)
+        if is_checkpoint and callback.save_best_only and not callback.save_weights_only:
+            return callback
     return None
 
 
 def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float]:
     """Return loss and accuracy on validation and test as `{weights}_val_loss` and so on."""
-    scores = {}
+    scores: dict[str, float] = {}
     for name in ("val", "test"):
         part = dataset.parts[name]
         values = model.evaluate(
@@ -154,7 +154,7 @@ def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float
 def record(result: Result, dataset: Dataset) -> None:
     """Log scores, model and pictures to the active run; the pictures show validation only."""
     mlflow.log_metrics(result.scores)
-    tracking.log_model(result.model, dataset, result.scores)
+    tracking.log_model(result.model, dataset)
     lines: list[str] = []
     result.model.summary(print_fn=lines.append, line_length=100)
     mlflow.log_text("\n".join(lines), "model_summary.txt")
@@ -184,5 +184,5 @@ def show(result: Result, ui_commands: Sequence[str]) -> None:
         for weights in ("best", "last")
         if epochs[weights]
     ]
-    print_table(["weights", *SCORES], rows)
+    log.info("\n%s\n", table(["weights", *SCORES], rows))
     log.info("look at it:  " + "\n             ".join(ui_commands))

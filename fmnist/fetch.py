@@ -91,7 +91,7 @@ def _fetch(fetch: Callable[[Path], None], cache: Path) -> IdxFiles:
         cache.mkdir(exist_ok=True)
         for name in DIMENSIONS:
             (cache / name).unlink(missing_ok=True)  # a plain copy would be read before the .gz
-            os.replace(Path(scratch, f"{name}.gz"), cache / f"{name}.gz")
+            Path(scratch, f"{name}.gz").replace(cache / f"{name}.gz")
     return files
 
 
@@ -130,4 +130,5 @@ def _unpack_debian(into: Path, timeout: float) -> None:
             if done.returncode:
                 raise DataError(f"{' '.join(command[-2:])}: {done.stderr.strip()[-200:]}")
     for name in DIMENSIONS:
-        os.replace(into / SYSTEM_FOLDER.relative_to("/") / f"{name}.gz", into / f"{name}.gz")
+        unpacked = into / SYSTEM_FOLDER.relative_to("/") / f"{name}.gz"
+        unpacked.replace(into / unpacked.name)

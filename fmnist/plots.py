@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix as count_confusions
 TRAINING, VALIDATION = "#0072b2", "#d55e00"  # Okabe and Ito's colour-blind safe blue, vermilion
 
 
-def learning_curves(history: Mapping[str, Sequence[float]], best_epoch: int | None) -> Figure:
+def learning_curves(history: Mapping[str, Sequence[float]], best_epoch: float | None) -> Figure:
     """Draw loss and accuracy of the training and the validation part over the epochs.
 
     Args:
@@ -24,7 +24,8 @@ def learning_curves(history: Mapping[str, Sequence[float]], best_epoch: int | No
         axes.plot(epochs, history[name], "o-", color=TRAINING, label="training, during the epoch")
         axes.plot(epochs, history[f"val_{name}"], "s-", color=VALIDATION, label="validation, after")
         if best_epoch is not None:
-            axes.axvline(best_epoch, color="grey", linestyle="--", label=f"best: {best_epoch}")
+            label = f"best epoch: {best_epoch:g}"
+            axes.axvline(best_epoch, color="grey", linestyle="--", label=label)
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

@@ -1,10 +1,11 @@
 """What a person sees: the console, score tables, and no wall of start-up notices."""
 
+import io
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -44,12 +45,14 @@ def without_start_up_notices() -> Iterator[None]:
             sys.stderr.writelines(line for line in held_back if failed or not NOTICE.match(line))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a small table that also reads as Markdown; numbers stand on the right."""
-    table = Table(*columns, box=box.MARKDOWN, header_style="bold")
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Format a small table that also reads as Markdown; numbers stand on the right."""
+    drawing = Table(*columns, box=box.MARKDOWN)
     for row in rows:
-        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
-    for column, cell in zip(table.columns, rows[0] if rows else (), strict=False):
+        drawing.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+    for column, cell in zip(drawing.columns, rows[0] if rows else (), strict=False):
         column.justify = "right" if isinstance(cell, int | float) else "left"
-        column.no_wrap = True
-    Console(soft_wrap=True).print(table)
+    console = Console(file=io.StringIO(), width=200)
+    with console.capture() as capture:
+        console.print(drawing)
+    return capture.get().strip()

@@ -9,15 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import mlflow
 import numpy as np
-import tensorflow as tf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
@@ -30,6 +29,9 @@ from fmnist.config import Config, Tracking
 from fmnist.data import Dataset
 from fmnist.errors import TrackingError, one_line
 from fmnist.provenance import command, environment, installed, uncommitted
+
+if TYPE_CHECKING:
+    import keras
 
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
 INPUT_EXAMPLES = 2
@@ -81,14 +83,21 @@ def open_store(config: Tracking) -> Store:
     try:
         with _patience(), _only_one(uri):
             mlflow.set_tracking_uri(uri)
-            experiment_id = _find_or_create_experiment(uri, config.experiment)
+            experiment_id = _experiment_of_project() or _experiment(uri, config.experiment)
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ArgumentError, OSError) as error:
         reason = one_line(error)[:300]
         raise TrackingError(f"tracking store {without_password(uri)}: {reason}") from error
     return Store(uri, experiment_id)
 
 
-def _find_or_create_experiment(uri: str, name: str) -> str:
+def _experiment_of_project() -> str | None:
+    """Under `mlflow run`, the experiment of the run that it opened."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    return str(mlflow.get_run(run_id).info.experiment_id) if run_id else None
+
+
+def _experiment(uri: str, name: str) -> str:
+    """Find the experiment, or create it."""
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -105,6 +114,15 @@ def _find_or_create_experiment(uri: str, name: str) -> str:
             f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
     return str(experiment.experiment_id)
+
+
+def sweep_runs(store: Store, sweep: str) -> list[Run]:
+    """Return the runs of the sweep that wrote to the folder `sweep`, in the order they started."""
+    return mlflow.MlflowClient().search_runs(
+        [store.experiment_id],
+        filter_string=f"tags.{SWEEP_TAG} = '{sweep}'",
+        order_by=["attributes.start_time ASC"],
+    )
 
 
 def _artifact_location(uri: str) -> str | None:
@@ -166,17 +184,7 @@ def tracked_run(store: Store, config: Config, dataset: Dataset) -> Iterator[Run]
     """
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     sweep = hydra.sweep.dir if hydra and hydra.mode is RunMode.MULTIRUN else None
-    parent = os.environ.get("MLFLOW_RUN_ID") if sweep else None
-    name = f"{config.model.name} seed {config.seed}"
-    with _environment(MLFLOW_RUN_ID=None) if sweep else _environment():
-        mlflow.start_run(
-            experiment_id=store.experiment_id,
-            run_name=None if "MLFLOW_RUN_ID" in os.environ else name,
-            parent_run_id=parent,
-            nested=parent is not None,
-        )
-    run = mlflow.active_run()
-    assert run is not None
+    run = _start_run(store, f"{config.model.name} seed {config.seed}", bool(sweep))
     try:
         _log_inputs(config, dataset, sweep)
         yield run
@@ -189,6 +197,19 @@ def tracked_run(store: Store, config: Config, dataset: Dataset) -> Iterator[Run]
         mlflow.end_run("FAILED")
         raise
     mlflow.end_run()
+
+
+def _start_run(store: Store, name: str, in_sweep: bool) -> Run:
+    opened = os.environ.get("MLFLOW_RUN_ID")
+    if not (opened and in_sweep):
+        # MLflow joins the opened run, if there is one; it keeps the name that its user gave it.
+        return mlflow.start_run(
+            experiment_id=store.experiment_id, run_name=None if opened else name
+        )
+    with _environment(MLFLOW_RUN_ID=None):  # else the first job would take it for itself
+        return mlflow.start_run(
+            experiment_id=store.experiment_id, run_name=name, parent_run_id=opened, nested=True
+        )
 
 
 def _log_inputs(config: Config, dataset: Dataset, sweep: str | None) -> None:
@@ -217,7 +238,7 @@ def _log_dataset(dataset: Dataset) -> None:
     source = CodeDatasetSource(tags={"source": dataset.source})
     for name, part in dataset.parts.items():
         mlflow.log_input(
-            mlflow.data.from_numpy(
+            from_numpy(
                 part.images,
                 targets=part.labels,
                 source=source,
@@ -229,34 +250,34 @@ def _log_dataset(dataset: Dataset) -> None:
 
 
 class KerasFlavor:
-    """MLflow's Keras flavor, which cannot write an input example into the folder it forgets to
-    make (mlflow issue 16183).
-    """
+    """MLflow's Keras flavor; it forgets to make the folder for an input example (issue 16183)."""
 
     @staticmethod
     def save_model(path: str, **arguments: Any) -> None:
         """Save as `mlflow.keras.save_model` does."""
+        del arguments["validate_serving_input"]  # meant for `Model.log` alone
         Path(path).mkdir()
         mlflow.keras.save_model(path=path, **arguments)
 
 
-def log_model(model: keras.Model, dataset: Dataset, scores: Mapping[str, float]) -> str:
-    """Log `model`, which takes raw uint8 images, and link its scores to it.
+def log_model(model: "keras.Model", dataset: Dataset) -> None:
+    """Log `model`, which takes raw uint8 images; MLflow links the scores logged before to it.
 
     The requirements are stated, not inferred: inferring starts a second TensorFlow and names the
     wrong packages.
-
-    Returns:
-        The id of MLflow's LoggedModel.
     """
+    import keras  # here, so that reading a store does not wait for TensorFlow
+    import tensorflow as tf
+
     inputs = TensorSpec(np.dtype(np.uint8), (-1, *dataset.image_shape))
     outputs = TensorSpec(np.dtype(np.float32), (-1, len(dataset.class_names)))
-    info = Model.log(
+    Model.log(
         artifact_path=None,
         name="model",
         flavor=KerasFlavor,
         model=model,
         signature=ModelSignature(Schema([inputs]), Schema([outputs])),
+        validate_serving_input=False,  # our tests do; here it would load the model once more
         input_example=dataset.validation.images[:INPUT_EXAMPLES],
         pip_requirements=[
             f"tensorflow=={tf.__version__}",
@@ -265,5 +286,3 @@ def log_model(model: keras.Model, dataset: Dataset, scores: Mapping[str, float])
         ],
         metadata={"class_names": list(dataset.class_names)},
     )
-    mlflow.log_metrics(dict(scores), model_id=info.model_id)
-    return str(info.model_id)
