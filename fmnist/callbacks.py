@@ -1,12 +1,15 @@
 """Our own Keras callbacks: the tracked metrics of an epoch, and its line in the terminal."""
 
 import logging
+import math
 import time
 from typing import Any
 
 import keras
 import mlflow
 import numpy as np
+
+from fmnist.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +26,22 @@ class EpochMetrics(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Log all metrics of the epoch in one request."""
+        """Log all metrics of the epoch in one request.
+
+        Raises:
+            TrainingError: if a loss is no longer a finite number.
+        """
         assert logs is not None
         # Through its shortest text, float32's 0.009999999776 is 0.01 again, as it was typed.
         logs["learning_rate"] = float(str(np.float32(self.model.optimizer.learning_rate)))
         logs["epoch_seconds"] = time.perf_counter() - self.started
         mlflow.log_metrics({name: float(value) for name, value in logs.items()}, step=epoch + 1)
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(logs[name]):
+                raise TrainingError(
+                    f"training diverged: {name} is {logs[name]} after epoch {epoch + 1}; "
+                    "try a smaller optimizer.learning_rate"
+                )
 
 
 class ProgressLine(keras.callbacks.Callback):

@@ -218,7 +218,7 @@ def create(key: str, node: dict[str, Any], **arguments: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, FmnistError):
             raise cause from None
-        raise ConfigError(f"{key}: {str(cause or error).splitlines()[0]}") from error
+        raise ConfigError(f"{key}: {one_line(cause or error)}") from error
 
 
 def _typed(part: type, values: dict[str, Any], prefix: str = "") -> Any:

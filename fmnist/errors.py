@@ -61,13 +61,14 @@ def one_line(error: BaseException) -> str:
         return f"{group}={choice}: choose one of {', '.join(error.options)}"
     if isinstance(error.__cause__, OmegaConfBaseException):
         error = error.__cause__
-    if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key}: a value is needed"
-    if isinstance(error, ConfigAttributeError | ConfigKeyError) and error.parent_node is not None:
-        return f"{error.full_key}: no such key; there are {', '.join(error.parent_node)}"
-    if isinstance(error, OmegaConfBaseException):
-        return f"{error.full_key}: {str(error.msg).partition(chr(10))[0]}"
-    return " ".join(str(error).split())
+    if not isinstance(error, OmegaConfBaseException):
+        return " ".join(str(error).split())
+    reason = str(error.msg).partition("\n")[0]
+    if isinstance(error, MissingMandatoryValue) or "is not Optional" in reason:
+        reason = "a value is needed"
+    elif isinstance(error, ConfigAttributeError | ConfigKeyError) and error.parent_node is not None:
+        reason = f"no such key; there are {', '.join(error.parent_node)}"
+    return f"{error.full_key}: {reason}"
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from fmnist import plots, tracking
 from fmnist.callbacks import EpochMetrics, ProgressLine
 from fmnist.config import Config, create
 from fmnist.data import Dataset
-from fmnist.errors import ConfigError, TrainingError, sigterm_raises
+from fmnist.errors import ConfigError, sigterm_raises
 from fmnist.models import build
 from fmnist.terminal import SCORES, table
 
 SCORING_BATCH = 1000
+MEASURED = ("val_loss", "val_accuracy", "loss", "accuracy")
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def run(config: Config) -> Result:
             f"{len(dataset.train)} training images"
         )
     model = compiled_model(config, dataset)
-    callbacks = [create(f"callbacks.{name}", node) for name, node in config.callbacks.items()]
+    callbacks = user_callbacks(config)
     log.info(
         f"{config.model.name}, seed {config.seed}: {model.count_params():,} parameters, "
         f"{len(dataset.train):,} training images of {dataset.name} from {dataset.source}"
@@ -78,6 +79,22 @@ def compiled_model(config: Config, dataset: Dataset) -> keras.Model:
         metrics=["accuracy"],
     )
     return model
+
+
+def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
+    """Build the callbacks of the configuration.
+
+    Raises:
+        ConfigError: if one cannot be built, or monitors what is not measured.
+    """
+    callbacks = {name: create(f"callbacks.{name}", node) for name, node in config.callbacks.items()}
+    for name, callback in callbacks.items():
+        monitor = getattr(callback, "monitor", "val_loss")
+        if monitor not in MEASURED:
+            raise ConfigError(
+                f"callbacks.{name}.monitor={monitor}: choose one of {', '.join(MEASURED)}"
+            )
+    return list(callbacks.values())
 
 
 def fit(
@@ -107,24 +124,14 @@ def evaluate(
     history: Mapping[str, list[float]],
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Result:
-    """Score the last weights and the best checkpoint, on validation and, only now, on test.
-
-    Raises:
-        TrainingError: if no epoch was good enough for a checkpoint.
-    """
+    """Score the last weights and the best checkpoint, on validation and, only now, on test."""
     scores = score(model, dataset, "last")
     checkpoint = best_checkpoint(callbacks)
     if checkpoint is None:
         return Result(run_id, scores["last_val_accuracy"], scores, dict(history), model)
-    monitored = history[checkpoint.monitor]
-    if checkpoint.best not in monitored:
-        raise TrainingError(
-            f"training diverged: {checkpoint.monitor} was never a finite number; "
-            "try a smaller optimizer.learning_rate"
-        )
     best_model = keras.models.load_model(checkpoint.filepath)
     scores |= score(best_model, dataset, "best")
-    scores["best_epoch"] = monitored.index(checkpoint.best) + 1
+    scores["best_epoch"] = history[checkpoint.monitor].index(checkpoint.best) + 1
     return Result(run_id, scores["best_val_accuracy"], scores, dict(history), best_model)
 
 
