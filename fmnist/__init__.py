@@ -6,5 +6,6 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder of train.py and conf/; the default tracking store lies in it."""
 
-# TensorFlow's C++ side reads it at import: no start-up notices, unless the user asks for them.
+# Both are read at import: no start-up notices, unless the user asks for them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

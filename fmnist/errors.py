@@ -43,6 +43,7 @@ class TrainingError(FmnistError):
     """Training came to no usable result."""
 
 
+TRACEBACK_WANTED = bool(os.environ.get("HYDRA_FULL_ERROR"))
 USER_ERRORS = (FmnistError, HydraException, OmegaConfBaseException, OSError)
 
 
@@ -77,7 +78,7 @@ def one_line_errors() -> Iterator[None]:
 
     With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
     """
-    if os.environ.get("HYDRA_FULL_ERROR"):
+    if TRACEBACK_WANTED:
         yield
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on to us, unformatted
@@ -85,10 +86,10 @@ def one_line_errors() -> Iterator[None]:
         yield
     except USER_ERRORS as error:
         sys.exit(f"error: {one_line(error)}")
-    except Terminated:
-        sys.exit(128 + signal.SIGTERM)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt as stop:
+        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        print(f"stopped by {number.name}; what was tracked until now is kept", file=sys.stderr)
+        sys.exit(128 + number)
 
 
 def job(task: Callable[..., Result]) -> Callable[..., Result]:
@@ -99,6 +100,8 @@ def job(task: Callable[..., Result]) -> Callable[..., Result]:
         try:
             return task(*args)
         except USER_ERRORS as error:
+            if TRACEBACK_WANTED:
+                raise
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 logging.getLogger(__name__).error("error: %s", one_line(error))
                 raise

@@ -184,32 +184,27 @@ def tracked_run(store: Store, config: Config, dataset: Dataset) -> Iterator[Run]
     """
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     sweep = hydra.sweep.dir if hydra and hydra.mode is RunMode.MULTIRUN else None
-    run = _start_run(store, f"{config.model.name} seed {config.seed}", bool(sweep))
-    try:
-        _log_inputs(config, dataset, sweep)
-        yield run
-    except KeyboardInterrupt:
-        mlflow.end_run("KILLED")
-        raise
-    except BaseException as error:
-        mlflow.set_tag("error", f"{type(error).__name__}: {one_line(error)}"[:500])
-        mlflow.log_text(traceback.format_exc(), "error.txt")
-        mlflow.end_run("FAILED")
-        raise
-    mlflow.end_run()
-
-
-def _start_run(store: Store, name: str, in_sweep: bool) -> Run:
     opened = os.environ.get("MLFLOW_RUN_ID")
-    if not (opened and in_sweep):
-        # MLflow joins the opened run, if there is one; it keeps the name that its user gave it.
-        return mlflow.start_run(
-            experiment_id=store.experiment_id, run_name=None if opened else name
+    # In a sweep the first job would take the opened run for itself, and its end forget it.
+    with _environment(**({"MLFLOW_RUN_ID": None} if sweep else {})):
+        run = mlflow.start_run(
+            experiment_id=store.experiment_id,
+            run_name=None if opened and not sweep else f"{config.model.name} seed {config.seed}",
+            parent_run_id=opened if sweep else None,
+            nested=bool(opened and sweep),
         )
-    with _environment(MLFLOW_RUN_ID=None):  # else the first job would take it for itself
-        return mlflow.start_run(
-            experiment_id=store.experiment_id, run_name=name, parent_run_id=opened, nested=True
-        )
+        try:
+            _log_inputs(config, dataset, sweep)
+            yield run
+        except KeyboardInterrupt:
+            mlflow.end_run("KILLED")
+            raise
+        except BaseException as error:
+            mlflow.set_tag("error", f"{type(error).__name__}: {one_line(error)}"[:500])
+            mlflow.log_text(traceback.format_exc(), "error.txt")
+            mlflow.end_run("FAILED")
+            raise
+        mlflow.end_run()
 
 
 def _log_inputs(config: Config, dataset: Dataset, sweep: str | None) -> None:

@@ -104,12 +104,12 @@ def train(
 
 
 def train_command(folder: Path, *arguments: str) -> list[str]:
-    """`python train.py` with store and output below `folder`; later arguments win."""
-    return [
-        sys.executable,
-        "train.py",
-        f"hydra.run.dir={folder}/output",
-        f"hydra.sweep.dir={folder}/output",
-        f"tracking.uri=sqlite:///{folder}/mlflow.db",
-        *arguments,
-    ]
+    """`python train.py` with store and output below `folder`, unless the arguments say where."""
+    places = {
+        "hydra.run.dir": f"{folder}/output",
+        "hydra.sweep.dir": f"{folder}/output",
+        "tracking.uri": f"sqlite:///{folder}/mlflow.db",
+    }
+    given = {argument.partition("=")[0] for argument in arguments}
+    defaults = [f"{key}={value}" for key, value in places.items() if key not in given]
+    return [sys.executable, "train.py", *arguments, *defaults]

@@ -93,5 +93,5 @@ def test_sizes_that_do_not_fit_are_refused(
 
 
 def test_too_large_a_test_part_of_digits_is_refused():
-    with pytest.raises(ConfigError, match="data.test_size=1797: must be below the 1797 images"):
+    with pytest.raises(ConfigError, match=r"data\.test_size=1797: must be below the 1797 images"):
         data.digits(validation_size=10, test_size=1797)

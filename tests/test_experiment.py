@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+from pathlib import Path
 
 import keras
 import mlflow
@@ -81,13 +82,9 @@ def test_scores_belong_to_the_weights_that_they_name(finished, store, digits):
 
 
 def test_every_artifact_is_there_and_can_be_opened(finished):
-    _, tracked, client = finished
-    folder = mlflow.artifacts.download_artifacts(run_id=tracked.info.run_id)
-    found = {
-        os.path.relpath(os.path.join(at, name), folder)
-        for at, _, names in os.walk(folder)
-        for name in names
-    }
+    tracked = finished[1]
+    folder = Path(mlflow.artifacts.download_artifacts(run_id=tracked.info.run_id))
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert found - {"code/uncommitted.diff"} == {
         "environment/environment.json",
         "environment/requirements.txt",
@@ -98,12 +95,13 @@ def test_every_artifact_is_there_and_can_be_opened(finished):
     }
     for name in found:
         if name.endswith(".png"):
-            assert Image.open(f"{folder}/{name}").size[0] >= 500
-    environment = json.load(open(f"{folder}/environment/environment.json"))
+            assert Image.open(folder / name).size[0] >= 500
+    environment = json.loads((folder / "environment/environment.json").read_text())
     assert environment["keras"] == keras.__version__
     assert environment["processors_usable"] >= 1
-    assert f"mlflow=={mlflow.__version__}" in open(f"{folder}/environment/requirements.txt").read()
-    assert "alpha_dropout" in open(f"{folder}/model_summary.txt").read()
+    installed = (folder / "environment/requirements.txt").read_text().splitlines()
+    assert f"mlflow=={mlflow.__version__}" in installed
+    assert "alpha_dropout" in (folder / "model_summary.txt").read_text()
 
 
 def test_the_logged_model_is_the_best_and_takes_raw_pixels(finished, digits, store):
@@ -125,7 +123,7 @@ def test_the_logged_model_is_the_best_and_takes_raw_pixels(finished, digits, sto
     assert example.dtype == np.uint8
     np.testing.assert_array_equal(example, digits.validation.images[: len(example)])
     requirements = mlflow.pyfunc.get_model_dependencies(f"models:/{model_id}")
-    pins = {line.partition("==")[0] for line in open(requirements).read().split()}
+    pins = {line.partition("==")[0] for line in Path(requirements).read_text().split()}
     assert pins == {"mlflow", "tensorflow", "keras", "numpy"}
 
 

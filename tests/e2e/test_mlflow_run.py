@@ -1,0 +1,73 @@
+"""`mlflow run .` in a clone of the project, in this environment and in one of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from conftest import PROJECT, runs_in
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """What git would commit of this tree, in a folder with a store of its own."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True)
+    for name in filter(None, names.stdout.split("\0")):
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((PROJECT / name).read_bytes())
+    return folder
+
+
+def mlflow_run(clone, environment_manager, *parameters):
+    command = [str(BIN / "mlflow"), "run", ".", "--env-manager", environment_manager]
+    command += ["--experiment-name", "fmnist"]
+    for parameter in parameters:
+        command += ["-P", parameter]
+    return subprocess.run(
+        command,
+        cwd=clone,
+        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=1500,
+    )
+
+
+def test_a_sweep_makes_its_jobs_children_of_the_opened_run(clone):
+    done = mlflow_run(clone, "local", "model=relu,selu", "epochs=1", "overrides=data=digits -m")
+    assert done.returncode == 0, done.stderr
+    runs = runs_in(clone)
+    assert len(runs) == 3
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    [opened] = {run.data.tags["mlflow.parentRunId"] for run in children}
+    assert sorted(run.data.params["model.name"] for run in children) == ["relu", "selu"]
+    assert opened in {run.info.run_id for run in runs}
+
+
+def test_in_an_environment_of_its_own_and_without_overrides_on_the_real_data(clone):
+    done = mlflow_run(clone, "uv", "epochs=1", "model=relu")
+    assert done.returncode == 0, done.stderr[-2000:]
+    tracked = runs_in(clone)[0]
+    assert tracked.info.status == "FINISHED"
+    assert tracked.data.tags["mlflow.project.backend"] == "local"  # it is the run that was opened
+    assert "best_val_accuracy" in tracked.data.metrics
+    assert tracked.data.params["data._target_"] == "fmnist.data.fashion_mnist"
+    environment = mlflow.artifacts.load_dict(
+        f"{tracked.info.artifact_uri}/environment/environment.json"
+    )
+    assert environment["mlflow"] == mlflow.__version__
+
+
+def test_a_bad_parameter_fails_the_run_and_the_command(clone):
+    done = mlflow_run(clone, "local", "epochs=0")
+    assert done.returncode != 0
+    assert "error: training.epochs=0: must be at least 1" in done.stderr
+    assert runs_in(clone)[0].info.status == "FAILED"

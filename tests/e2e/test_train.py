@@ -1,0 +1,186 @@
+"""`python train.py` as a person types it, in a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import mlflow
+import pytest
+
+from conftest import PROJECT, QUICK, runs_in, train, train_command
+
+
+def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
+    done = train(*QUICK, "model=relu", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no notices, no warnings
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("relu, seed 42: ")
+    assert "1,200 training images of digits" in lines[0]
+    first, second = lines[1:3]
+    assert first.startswith("epoch 1/2  loss ") and first.endswith(" s left)")
+    assert second.startswith("epoch 2/2  loss ") and "val_accuracy" in second
+    [tracked] = runs_in(tmp_path)
+    table = [line for line in lines if line.startswith("| ")]
+    assert [row.split("|")[1].strip().split()[0] for row in table] == ["weights", "best", "last"]
+    for cell, name in zip(table[1].split("|")[2:6], table[0].split("|")[2:6], strict=True):
+        assert float(cell) == pytest.approx(
+            tracked.data.metrics[f"best_{name.strip()}"], abs=0.5e-4
+        )
+    assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in done.stdout
+    assert lines[-1].endswith(f"/#/experiments/1/runs/{tracked.info.run_id}")
+    overrides = mlflow.artifacts.load_text(f"{tracked.info.artifact_uri}/config/overrides.yaml")
+    assert "model=relu" in overrides
+    assert {p.name for p in (tmp_path / "output").iterdir()} >= {
+        "best.keras",
+        "tensorboard",
+        "train.log",
+    }
+    assert "epoch 2/2" in (tmp_path / "output" / "train.log").read_text()
+
+
+def test_a_sweep_is_one_run_a_job_and_ends_with_a_table(tmp_path):
+    done = train("-m", *QUICK, "model=relu,selu", "seed=1,2", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = runs_in(tmp_path)
+    assert sorted(run.info.run_name for run in runs) == [
+        "relu seed 1",
+        "relu seed 2",
+        "selu seed 1",
+        "selu seed 2",
+    ]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    table = [line.split("|")[1:-1] for line in done.stdout.splitlines()[-6:]]
+    names = [row[0].strip() for row in table[2:]]
+    assert names == [f"model={model} seed={seed}" for model in ("relu", "selu") for seed in (1, 2)]
+    last = next(run for run in runs if run.info.run_name == "selu seed 2")
+    assert float(table[-1][2]) == pytest.approx(last.data.metrics["best_val_accuracy"], abs=0.5e-4)
+
+
+def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
+    done = train("-m", *QUICK, "training.batch_size=32,5000", folder=tmp_path)
+    assert done.returncode == 1
+    message = "error: training.batch_size=5000: must be at most the 1200 training images"
+    assert done.stderr.splitlines()[-1] == message
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert [run.info.status for run in runs_in(tmp_path)] == ["FINISHED"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model=foo"], "error: model=foo: choose one of batch_norm, batch_norm_before, relu,"),
+        (["training.epochs=0"], "error: training.epochs=0: must be at least 1"),
+        (["optimizer.learning_rate=nan"], "error: optimizer.learning_rate=nan: must be above 0"),
+        (["training.epochs=ten"], "error: training.epochs: Value 'ten' of type 'str' could not"),
+        (["+model.dept=3"], "error: model.dept: no such key; there are name, activation,"),
+        (["data=idx"], "error: data.dir: a value is needed"),
+        (["hydra.run.dir=/proc/nowhere"], "error: [Errno 2] No such file or directory: '/proc/no"),
+        (["data.dir=/nowhere"], "error: /nowhere: no such folder"),
+    ],
+)
+def test_bad_input_is_one_line_on_standard_error(tmp_path, arguments, message):
+    done = train(*arguments, folder=tmp_path)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stdout
+    assert runs_in(tmp_path) == []
+
+
+def test_the_whole_traceback_is_there_on_request(tmp_path):
+    done = train("training.epochs=0", folder=tmp_path, HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "must be at least 1" in done.stderr
+
+
+def test_help_lists_the_choices_without_importing_tensorflow(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "train.py", "--help"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    for choice in ("model: batch_norm, batch_norm_before, relu", "early_stopping", "epochs: 10"):
+        assert choice in done.stdout
+    for library in ("tensorflow", "mlflow", "sklearn"):
+        assert f" {library}\n" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
+    process = subprocess.Popen(
+        train_command(tmp_path, *QUICK, "training.epochs=10000", "callbacks=none"),
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch     3/"):
+            break
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert errors.splitlines() == [f"stopped by {name}; what was tracked until now is kept"]
+    [tracked] = runs_in(tmp_path)
+    assert tracked.info.status == "KILLED"
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert len(client.get_metric_history(tracked.info.run_id, "val_loss")) >= 3
+
+
+def test_an_unreachable_server_is_told_before_training(tmp_path):
+    done = train(*QUICK, "tracking.uri=http://127.0.0.1:9", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: tracking store http://127.0.0.1:9: ")
+
+
+def test_a_real_server_named_by_the_environment_gets_everything(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    variables = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, env=variables, start_new_session=True
+        )
+    try:
+        wait_for(port)
+        done = train(*QUICK, "tracking.uri=null", folder=tmp_path, MLFLOW_TRACKING_URI=uri)
+        assert done.returncode == 0, done.stderr
+        client = mlflow.MlflowClient(uri)
+        experiment = client.get_experiment_by_name("fmnist")
+        [tracked] = client.search_runs([experiment.experiment_id])
+        assert tracked.info.status == "FINISHED"
+        assert done.stdout.rstrip().endswith(
+            f"{uri}/#/experiments/{experiment.experiment_id}/runs/{tracked.info.run_id}"
+        )
+        assert {p.path for p in client.list_artifacts(tracked.info.run_id)} >= {"config", "plots"}
+        assert not (tmp_path / "mlflow.db").exists()
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def wait_for(port: int) -> None:
+    for _ in range(120):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    raise TimeoutError(f"no server on port {port}")
