@@ -14,6 +14,7 @@ from fmnist.config import Config, create
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, sigterm_raises
 from fmnist.models import build
+from fmnist.store import open_store
 from fmnist.terminal import SCORES, table
 
 SCORING_BATCH = 1000
@@ -47,7 +48,7 @@ def run(config: Config) -> Result:
         FmnistError: if the configuration, the data or the store cannot be used, or if training
             diverged.
     """
-    store = tracking.open_store(config.tracking)
+    store = open_store(config.tracking)
     dataset = create("data", config.data)
     if config.training.batch_size > len(dataset.train):
         raise ConfigError(

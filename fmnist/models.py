@@ -14,10 +14,10 @@ DROPOUT_LAYERS = {
 def build(config: Model, dataset: Dataset) -> keras.Model:
     """Build the network of `conf/model/`, not compiled.
 
-    Flatten, scaling, `depth` hidden layers, dropout, softmax: the deep network of the exercises
-    to chapter 11 of A. Geron, "Hands-On Machine Learning", whose tutorial this project grew from.
-    Scaling is a layer, with the training part's statistics, so that whoever loads the model gives
-    it the pixels as they are.
+    Flatten, scaling, `depth` hidden layers, dropout, softmax. Scaling is a layer, with the
+    training part's statistics, so that whoever loads the model gives it the pixels as they are.
+    SELU and AlphaDropout are those of Klambauer et al. (2017), arXiv 1706.02515; batch
+    normalisation that of Ioffe and Szegedy (2015), arXiv 1502.03167.
 
     Args:
         config: depth, width, activation and so on.

@@ -26,7 +26,7 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read the sweep's runs back from the tracking store."""
-        from fmnist.tracking import open_store, sweep_runs
+        from fmnist.store import open_store, sweep_runs
 
         tracking = OmegaConf.to_object(config.tracking)
         assert isinstance(tracking, Tracking)

@@ -1,13 +1,9 @@
-"""The tracking room: one MLflow run, from opening its store to its final status."""
+"""What MLflow records of one run, from its inputs to its final status."""
 
-import logging
 import os
-import shlex
-import sqlite3
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,161 +13,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import from_numpy
-from mlflow.entities import LifecycleStage, Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Run
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from fmnist import PROJECT
-from fmnist.config import Config, Tracking
+from fmnist.config import Config
 from fmnist.data import Dataset
-from fmnist.errors import TrackingError, one_line
+from fmnist.errors import one_line
 from fmnist.provenance import command, environment, installed, uncommitted
+from fmnist.store import SWEEP_TAG, Store, environment_variables
 
 if TYPE_CHECKING:
     import keras
 
-LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
 INPUT_EXAMPLES = 2
-SWEEP_TAG = "sweep"
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Store:
-    """An open tracking store."""
-
-    uri: str
-    experiment_id: str
-
-    def ui_commands(self, run: Run) -> list[str]:
-        """Return what to type, and where to look, to see `run` in MLflow's UI."""
-        page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-        if self.uri.startswith("http"):
-            return [without_password(self.uri).rstrip("/") + page]
-        start = "mlflow ui"
-        if self.uri != default_uri() or Path.cwd() != PROJECT:
-            start += f" --backend-store-uri {shlex.quote(without_password(self.uri))}"
-        return [start, f"http://127.0.0.1:5000{page}"]
-
-
-def default_uri() -> str:
-    """Return the URI of the store beside train.py."""
-    return f"sqlite:///{PROJECT / 'mlflow.db'}"
-
-
-def without_password(uri: str) -> str:
-    """Return `uri` without user name and password."""
-    scheme, separator, rest = uri.partition("://")
-    server, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}"
-
-
-def open_store(config: Tracking) -> Store:
-    """Make sure that the store answers and has the experiment, before anything is trained.
-
-    A new SQLite database is set up by one process while others wait: MLflow's own set-up fails
-    when it is raced. A server gets a few seconds to answer instead of MLflow's four minutes.
-
-    Raises:
-        TrackingError: if the store cannot be reached, read or written.
-    """
-    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
-    try:
-        with _patience(), _only_one(uri):
-            mlflow.set_tracking_uri(uri)
-            experiment_id = _experiment_of_project() or _experiment(uri, config.experiment)
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, ArgumentError, OSError) as error:
-        reason = one_line(error)[:300]
-        raise TrackingError(f"tracking store {without_password(uri)}: {reason}") from error
-    return Store(uri, experiment_id)
-
-
-def _experiment_of_project() -> str | None:
-    """Under `mlflow run`, the experiment of the run that it opened."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    return str(mlflow.get_run(run_id).info.experiment_id) if run_id else None
-
-
-def _experiment(uri: str, name: str) -> str:
-    """Find the experiment, or create it."""
-    client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            return client.create_experiment(name, artifact_location=_artifact_location(uri))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            experiment = client.get_experiment_by_name(name)
-            assert experiment is not None
-    if experiment.lifecycle_stage == LifecycleStage.DELETED:
-        raise TrackingError(
-            f"tracking.experiment={name}: was deleted; choose another name, or restore it: "
-            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
-        )
-    return str(experiment.experiment_id)
-
-
-def sweep_runs(store: Store, sweep: str) -> list[Run]:
-    """Return the runs of the sweep that wrote to the folder `sweep`, in the order they started."""
-    return mlflow.MlflowClient().search_runs(
-        [store.experiment_id],
-        filter_string=f"tags.{SWEEP_TAG} = '{sweep}'",
-        order_by=["attributes.start_time ASC"],
-    )
-
-
-def _artifact_location(uri: str) -> str | None:
-    """Artifacts lie beside a SQLite file; a server decides for itself."""
-    if uri.startswith("http"):
-        return None
-    database = make_url(uri).database if uri.startswith("sqlite") else None
-    folder = Path(database).resolve().parent if database else PROJECT
-    return (folder / "mlartifacts").as_uri()
-
-
-@contextmanager
-def _only_one(uri: str) -> Iterator[None]:
-    """Let one process at a time in, by a lock that SQLite keeps and that dies with its holder."""
-    database = make_url(uri).database if uri.startswith("sqlite") else None
-    if not database:
-        yield
-        return
-    if not Path(database).resolve().parent.is_dir():
-        raise TrackingError(f"tracking store {uri}: no such folder")
-    lock = sqlite3.connect(f"{database}.lock", timeout=LOCK_TIMEOUT, isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-        yield
-    finally:
-        lock.close()
-
-
-@contextmanager
-def _environment(**variables: str | None) -> Iterator[None]:
-    """Set (or, for None, unset) environment variables for a while."""
-    before = {name: os.environ.get(name) for name in variables}
-    try:
-        _assign(variables)
-        yield
-    finally:
-        _assign(before)
-
-
-def _assign(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-def _patience() -> Any:
-    return _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="8")
 
 
 @contextmanager
@@ -186,7 +41,7 @@ def tracked_run(store: Store, config: Config, dataset: Dataset) -> Iterator[Run]
     sweep = hydra.sweep.dir if hydra and hydra.mode is RunMode.MULTIRUN else None
     opened = os.environ.get("MLFLOW_RUN_ID")
     # In a sweep the first job would take the opened run for itself, and its end forget it.
-    with _environment(**({"MLFLOW_RUN_ID": None} if sweep else {})):
+    with environment_variables(**({"MLFLOW_RUN_ID": None} if sweep else {})):
         run = mlflow.start_run(
             experiment_id=store.experiment_id,
             run_name=None if opened and not sweep else f"{config.model.name} seed {config.seed}",

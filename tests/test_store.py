@@ -11,14 +11,14 @@ import mlflow
 import pytest
 
 from conftest import PROJECT
-from fmnist import tracking
+from fmnist import store
 from fmnist.config import Tracking
 from fmnist.errors import TrackingError
 
 OPEN = """
 import sys
 from fmnist.config import Tracking
-from fmnist.tracking import open_store
+from fmnist.store import open_store
 print(open_store(Tracking(sys.argv[1], "shared")).experiment_id)
 """
 
@@ -37,26 +37,26 @@ def test_four_processes_may_open_a_new_store_at_once(tmp_path):
 
 
 def test_artifacts_lie_beside_a_sqlite_file(tmp_path):
-    store = tracking.open_store(Tracking(f"sqlite:///{tmp_path}/mlflow.db", "here"))
-    experiment = mlflow.MlflowClient().get_experiment(store.experiment_id)
+    opened = store.open_store(Tracking(f"sqlite:///{tmp_path}/mlflow.db", "here"))
+    experiment = mlflow.MlflowClient().get_experiment(opened.experiment_id)
     assert experiment.artifact_location == f"file://{tmp_path}/mlartifacts"
 
 
 def test_the_option_wins_over_the_environment_and_both_over_the_default(tmp_path, monkeypatch):
     option, variable = (f"sqlite:///{tmp_path}/{name}.db" for name in ("option", "variable"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
-    assert tracking.open_store(Tracking(option, "x")).uri == option
+    assert store.open_store(Tracking(option, "x")).uri == option
     monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
-    assert tracking.open_store(Tracking(None, "x")).uri == variable
-    assert tracking.default_uri() == f"sqlite:///{PROJECT}/mlflow.db"
+    assert store.open_store(Tracking(None, "x")).uri == variable
+    assert store.default_uri() == f"sqlite:///{PROJECT}/mlflow.db"
 
 
 def test_a_deleted_experiment_is_named_with_its_cure(tmp_path):
     config = Tracking(f"sqlite:///{tmp_path}/mlflow.db", "gone")
-    store = tracking.open_store(config)
-    mlflow.MlflowClient().delete_experiment(store.experiment_id)
+    opened = store.open_store(config)
+    mlflow.MlflowClient().delete_experiment(opened.experiment_id)
     with pytest.raises(TrackingError, match=r"gone: was deleted; .*mlflow experiments restore"):
-        tracking.open_store(config)
+        store.open_store(config)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_a_deleted_experiment_is_named_with_its_cure(tmp_path):
 def test_a_file_that_is_no_store_of_this_version_is_refused(tmp_path, content, message):
     path = tmp_path / "mlflow.db"
     if content is None:
-        tracking.open_store(Tracking(f"sqlite:///{path}", "x"))
+        store.open_store(Tracking(f"sqlite:///{path}", "x"))
         with sqlite3.connect(path) as database:
             database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
         path = path.rename(tmp_path / "newer.db")
     else:
         path.write_bytes(content)
     with pytest.raises(TrackingError, match=message):
-        tracking.open_store(Tracking(f"sqlite:///{path}", "x"))
+        store.open_store(Tracking(f"sqlite:///{path}", "x"))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_file_that_is_no_store_of_this_version_is_refused(tmp_path, content, m
 )
 def test_a_store_that_mlflow_cannot_use_is_named(uri, message):
     with pytest.raises(TrackingError, match=message):
-        tracking.open_store(Tracking(uri, "x"))
+        store.open_store(Tracking(uri, "x"))
 
 
 def test_a_server_that_never_answers_is_given_up_within_ten_seconds(monkeypatch):
@@ -100,11 +100,11 @@ def test_a_server_that_never_answers_is_given_up_within_ten_seconds(monkeypatch)
             pytest.raises(TrackingError, match=uri),
             concurrent.futures.ThreadPoolExecutor() as pool,
         ):
-            pool.submit(tracking.open_store, Tracking(uri, "x")).result(timeout=10)
+            pool.submit(store.open_store, Tracking(uri, "x")).result(timeout=10)
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ  # later calls keep MLflow's patience
 
 
 def test_passwords_are_not_shown():
-    assert tracking.without_password("http://me:secret@host:5000/x") == "http://host:5000/x"
-    assert tracking.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert store.without_password("http://me:secret@host:5000/x") == "http://host:5000/x"
+    assert store.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
     assert os.environ.get("MLFLOW_TRACKING_PASSWORD") is None

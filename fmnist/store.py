@@ -1,0 +1,160 @@
+"""MLflow's tracking store: found, set up safely, or refused before anything is trained."""
+
+import os
+import shlex
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import LifecycleStage, Run
+from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from fmnist import PROJECT
+from fmnist.config import Tracking
+from fmnist.errors import TrackingError, one_line
+
+LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
+SWEEP_TAG = "sweep"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open tracking store."""
+
+    uri: str
+    experiment_id: str
+
+    def ui_commands(self, run: Run) -> list[str]:
+        """Return what to type, and where to look, to see `run` in MLflow's UI."""
+        page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        if self.uri.startswith("http"):
+            return [without_password(self.uri).rstrip("/") + page]
+        start = "mlflow ui"
+        if self.uri != default_uri() or Path.cwd() != PROJECT:
+            start += f" --backend-store-uri {shlex.quote(without_password(self.uri))}"
+        return [start, f"http://127.0.0.1:5000{page}"]
+
+
+def default_uri() -> str:
+    """Return the URI of the store beside train.py."""
+    return f"sqlite:///{PROJECT / 'mlflow.db'}"
+
+
+def without_password(uri: str) -> str:
+    """Return `uri` without user name and password."""
+    scheme, separator, rest = uri.partition("://")
+    server, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}"
+
+
+def open_store(config: Tracking) -> Store:
+    """Make sure that the store answers and has the experiment, before anything is trained.
+
+    A new SQLite database is set up by one process while others wait: MLflow's own set-up fails
+    when it is raced. A server gets a few seconds to answer instead of MLflow's four minutes.
+
+    Raises:
+        TrackingError: if the store cannot be reached, read or written.
+    """
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
+    try:
+        with _patience(), _only_one(uri):
+            mlflow.set_tracking_uri(uri)
+            experiment_id = _experiment_of_project() or _experiment(uri, config.experiment)
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, ArgumentError, OSError) as error:
+        reason = one_line(error)[:300]
+        raise TrackingError(f"tracking store {without_password(uri)}: {reason}") from error
+    return Store(uri, experiment_id)
+
+
+def _experiment_of_project() -> str | None:
+    """Under `mlflow run`, the experiment of the run that it opened."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    return str(mlflow.get_run(run_id).info.experiment_id) if run_id else None
+
+
+def _experiment(uri: str, name: str) -> str:
+    """Find the experiment, or create it."""
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return client.create_experiment(name, artifact_location=_artifact_location(uri))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            experiment = client.get_experiment_by_name(name)
+            assert experiment is not None
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise TrackingError(
+            f"tracking.experiment={name}: was deleted; choose another name, or restore it: "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    return str(experiment.experiment_id)
+
+
+def sweep_runs(store: Store, sweep: str) -> list[Run]:
+    """Return the runs of the sweep that wrote to the folder `sweep`, in the order they started."""
+    runs: list[Run] = mlflow.search_runs(
+        [store.experiment_id],
+        filter_string=f"tags.{SWEEP_TAG} = '{sweep}'",
+        order_by=["attributes.start_time ASC"],
+        output_format="list",
+    )
+    return runs
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Artifacts lie beside a SQLite file; a server decides for itself."""
+    if uri.startswith("http"):
+        return None
+    database = make_url(uri).database if uri.startswith("sqlite") else None
+    folder = Path(database).resolve().parent if database else PROJECT
+    return (folder / "mlartifacts").as_uri()
+
+
+@contextmanager
+def _only_one(uri: str) -> Iterator[None]:
+    """Let one process at a time in, by a lock that SQLite keeps and that dies with its holder."""
+    database = make_url(uri).database if uri.startswith("sqlite") else None
+    if not database:
+        yield
+        return
+    if not Path(database).resolve().parent.is_dir():
+        raise TrackingError(f"tracking store {uri}: no such folder")
+    lock = sqlite3.connect(f"{database}.lock", timeout=LOCK_TIMEOUT, isolation_level=None)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+        yield
+    finally:
+        lock.close()
+
+
+@contextmanager
+def environment_variables(**variables: str | None) -> Iterator[None]:
+    """Set (or, for None, unset) environment variables for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    try:
+        _assign(variables)
+        yield
+    finally:
+        _assign(before)
+
+
+def _assign(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _patience() -> AbstractContextManager[None]:
+    return environment_variables(
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="8"
+    )
