@@ -5,7 +5,6 @@ from omegaconf import DictConfig
 
 from fmnist.config import Config
 from fmnist.errors import job, one_line_errors
-from fmnist.terminal import without_start_up_notices
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -13,8 +12,7 @@ from fmnist.terminal import without_start_up_notices
 def main(composed: DictConfig) -> float:
     """Run one experiment and return its objective for a sweeper: best validation accuracy."""
     config = Config.from_hydra(composed)
-    with without_start_up_notices():
-        from fmnist.experiment import run  # only now: importing TensorFlow takes seconds
+    from fmnist.experiment import run  # only now, so that help and a bad value answer at once
 
     return run(config).objective
 

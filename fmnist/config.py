@@ -190,13 +190,14 @@ class Config:
     def params(self) -> dict[str, Any]:
         """Flatten what decides the result to `{"model.depth": 20, ...}`, names as typed.
 
-        Where things are put is left out (`tracking`) or written as `.` (`output_dir`), so that
+        Where things are put is left out (`tracking`), or written relative to `output_dir`, so that
         equal runs have equal params.
         """
         values = {**dataclasses.asdict(self)}
         del values["tracking"], values["output_dir"]
+        here = f"{self.output_dir}/"
         return {
-            key: value.replace(self.output_dir, ".") if isinstance(value, str) else value
+            key: f"./{value.removeprefix(here)}" if str(value).startswith(here) else value
             for key, value in _flat(values)
         }
 
@@ -213,7 +214,7 @@ def create(key: str, node: dict[str, Any], **arguments: Any) -> Any:
         ConfigError: if the target does not exist or refuses its arguments.
     """
     try:
-        return instantiate(node, **arguments)
+        return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, FmnistError):

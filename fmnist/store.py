@@ -20,6 +20,7 @@ from fmnist.errors import TrackingError, one_line
 
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
 SWEEP_TAG = "sweep"
+VIEW = "?workflowType=machine_learning"  # else MLflow's UI opens for language models
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Store:
 
     def ui_commands(self, run: Run) -> list[str]:
         """Return what to type, and where to look, to see `run` in MLflow's UI."""
-        page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}"
         if self.uri.startswith("http"):
             return [without_password(self.uri).rstrip("/") + page]
         start = "mlflow ui"
@@ -156,5 +157,5 @@ def _assign(variables: Mapping[str, str | None]) -> None:
 
 def _patience() -> AbstractContextManager[None]:
     return environment_variables(
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="8"
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="5"
     )

@@ -111,7 +111,9 @@ class KerasFlavor:
 
 
 def log_model(model: "keras.Model", dataset: Dataset) -> None:
-    """Log `model`, which takes raw uint8 images; MLflow links the scores logged before to it.
+    """Log `model`, which takes raw uint8 images, and its summary.
+
+    MLflow links the scores that were logged before to the model.
 
     The requirements are stated, not inferred: inferring starts a second TensorFlow and names the
     wrong packages.
@@ -136,3 +138,6 @@ def log_model(model: "keras.Model", dataset: Dataset) -> None:
         ],
         metadata={"class_names": list(dataset.class_names)},
     )
+    lines: list[str] = []
+    model.summary(print_fn=lines.append, line_length=100)
+    mlflow.log_text("\n".join(lines), "model_summary.txt")

@@ -16,7 +16,7 @@ from conftest import QUICK, composed, runs_in
 from fmnist.config import create
 from fmnist.errors import ConfigError, DataError, FmnistError, Terminated, TrainingError
 from fmnist.experiment import run as run_experiment
-from fmnist.experiment import score
+from fmnist.training import score
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_early_stopping_stops_and_an_added_callback_is_called(run, store):
         "training.epochs=9",
         "callbacks.early_stopping.patience=1",
         "callbacks.early_stopping.min_delta=10",
-        "~callbacks.tensorboard",
+        "callbacks.tensorboard=null",
         "+callbacks.csv._target_=keras.callbacks.CSVLogger",
         f"+callbacks.csv.filename={store}/log.csv",
     )
@@ -223,6 +223,12 @@ def test_a_diverged_run_is_failed_and_named(run, store):
         (["data=idx", "data.dir=tests"], DataError, "tests: train-images-idx3-ubyte"),
         (["+callbacks.x._target_=keras.callbacks.Nothing"], ConfigError, "callbacks.x: "),
         (["callbacks.checkpoint.monitor=val_acc"], ConfigError, "monitor=val_acc: choose one of"),
+        (
+            ["+callbacks.x._target_=keras.layers.Dense", "+callbacks.x.units=3"],
+            ConfigError,
+            "is no Keras callback",
+        ),
+        (["+callbacks.x=3"], ConfigError, "callbacks.x: "),
         (["+optimizer.speed=3"], ConfigError, "optimizer: "),
         (["callbacks.checkpoint.filepath=best.h6"], ConfigError, "callbacks.checkpoint: "),
     ],

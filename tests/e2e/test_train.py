@@ -31,7 +31,7 @@ def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
             tracked.data.metrics[f"best_{name.strip()}"], abs=0.5e-4
         )
     assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in done.stdout
-    assert lines[-1].endswith(f"/#/experiments/1/runs/{tracked.info.run_id}")
+    assert f"/#/experiments/1/runs/{tracked.info.run_id}?" in lines[-1]
     overrides = mlflow.artifacts.load_text(f"{tracked.info.artifact_uri}/config/overrides.yaml")
     assert "model=relu" in overrides
     assert {p.name for p in (tmp_path / "output").iterdir()} >= {
@@ -167,9 +167,8 @@ def test_a_real_server_named_by_the_environment_gets_everything(tmp_path):
         experiment = client.get_experiment_by_name("fmnist")
         [tracked] = client.search_runs([experiment.experiment_id])
         assert tracked.info.status == "FINISHED"
-        assert done.stdout.rstrip().endswith(
-            f"{uri}/#/experiments/{experiment.experiment_id}/runs/{tracked.info.run_id}"
-        )
+        page = f"{uri}/#/experiments/{experiment.experiment_id}/runs/{tracked.info.run_id}?"
+        assert page in done.stdout
         assert {p.path for p in client.list_artifacts(tracked.info.run_id)} >= {"config", "plots"}
         assert not (tmp_path / "mlflow.db").exists()
     finally:

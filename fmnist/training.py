@@ -1,0 +1,124 @@
+"""The Keras part of a run: compile, fit, and score what came of it."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.callbacks import EpochMetrics, ProgressLine
+from fmnist.config import Config, create
+from fmnist.data import Dataset, Part
+from fmnist.errors import ConfigError
+from fmnist.models import build
+
+SCORING_BATCH = 1000
+MEASURED = ("val_loss", "val_accuracy", "loss", "accuracy")
+
+
+def compiled_model(config: Config, dataset: Dataset) -> keras.Model:
+    """Build and compile the network with all random draws decided by `config.seed`."""
+    keras.utils.clear_session()  # an earlier run in this process leaves no trace, not even in names
+    keras.utils.set_random_seed(config.seed)
+    model = build(config.model, dataset)
+    model.compile(
+        optimizer=create("optimizer", config.optimizer),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
+    """Build the callbacks of the configuration; one that is null is left out.
+
+    Raises:
+        ConfigError: if one cannot be built, or monitors what is not measured.
+    """
+    callbacks = []
+    for name, node in config.callbacks.items():
+        if node is None:
+            continue
+        callback = create(f"callbacks.{name}", node)
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise ConfigError(f"callbacks.{name}: is no Keras callback")
+        monitor = getattr(callback, "monitor", MEASURED[0])
+        if monitor not in MEASURED:
+            raise ConfigError(
+                f"callbacks.{name}.monitor={monitor}: choose one of {', '.join(MEASURED)}"
+            )
+        callbacks.append(callback)
+    return callbacks
+
+
+def fit(
+    model: keras.Model,
+    dataset: Dataset,
+    config: Config,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> dict[str, list[float]]:
+    """Train, and return the value of each metric after each epoch."""
+    history: dict[str, list[float]] = model.fit(
+        dataset.train.images,
+        dataset.train.labels,
+        batch_size=config.training.batch_size,
+        epochs=config.training.epochs,
+        validation_data=(dataset.validation.images, dataset.validation.labels),
+        validation_batch_size=SCORING_BATCH,
+        callbacks=[EpochMetrics(), *callbacks, ProgressLine()],
+        verbose=0,
+    ).history
+    return history
+
+
+def evaluate(
+    model: keras.Model,
+    dataset: Dataset,
+    history: Mapping[str, Sequence[float]],
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[keras.Model, dict[str, float]]:
+    """Score the last weights and the best checkpoint, on validation and, only now, on test.
+
+    Returns:
+        The best model (the last, if no checkpoint was kept) and `{best,last}_{val,test}_{loss,
+        accuracy}` with `best_epoch`, counted from 1; without a checkpoint there is no "best".
+    """
+    scores = score(model, dataset, "last")
+    checkpoint = best_checkpoint(callbacks)
+    if checkpoint is None:
+        return model, scores
+    best_model = keras.models.load_model(checkpoint.filepath)
+    scores |= score(best_model, dataset, "best")
+    scores["best_epoch"] = history[checkpoint.monitor].index(checkpoint.best) + 1
+    return best_model, scores
+
+
+def best_checkpoint(
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> keras.callbacks.ModelCheckpoint | None:
+    """Return the callback that keeps the best whole model, if there is one."""
+    for callback in callbacks:
+        is_checkpoint = isinstance(callback, keras.callbacks.ModelCheckpoint)
+        if is_checkpoint and callback.save_best_only and not callback.save_weights_only:
+            return callback
+    return None
+
+
+def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float]:
+    """Return loss and accuracy on validation and test as `{weights}_val_loss` and so on."""
+    scores: dict[str, float] = {}
+    for name in ("val", "test"):
+        part = dataset.parts[name]
+        values = model.evaluate(
+            part.images, part.labels, batch_size=SCORING_BATCH, verbose=0, return_dict=True
+        )
+        scores |= {f"{weights}_{name}_{metric}": values[metric] for metric in ("loss", "accuracy")}
+    return scores
+
+
+def predict(model: keras.Model, part: Part) -> NDArray[np.float32]:
+    """Return the probability of each class (n, classes) for each image of `part`."""
+    probabilities: NDArray[np.float32] = model.predict(
+        part.images, batch_size=SCORING_BATCH, verbose=0
+    )
+    return probabilities
