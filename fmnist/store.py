@@ -68,8 +68,9 @@ def open_store(config: Tracking) -> Store:
             mlflow.set_tracking_uri(uri)
             experiment_id = _experiment_of_project() or _experiment(uri, config.experiment)
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ArgumentError, OSError) as error:
-        reason = one_line(error)[:300]
-        raise TrackingError(f"tracking store {without_password(uri)}: {reason}") from error
+        shown = without_password(uri)
+        reason = one_line(error).replace(uri, shown)[:300]
+        raise TrackingError(f"tracking store {shown}: {reason}") from error
     return Store(uri, experiment_id)
 
 

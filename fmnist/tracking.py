@@ -19,7 +19,7 @@ from mlflow.types import Schema, TensorSpec
 
 from fmnist.config import Config
 from fmnist.data import Dataset
-from fmnist.errors import one_line
+from fmnist.errors import ConfigError, one_line
 from fmnist.provenance import command, environment, installed, uncommitted
 from fmnist.store import SWEEP_TAG, Store, environment_variables
 
@@ -49,6 +49,7 @@ def tracked_run(store: Store, config: Config, dataset: Dataset) -> Iterator[Run]
             nested=bool(opened and sweep),
         )
         try:
+            _log_params(config, run)
             _log_inputs(config, dataset, sweep)
             yield run
         except KeyboardInterrupt:
@@ -62,8 +63,15 @@ def tracked_run(store: Store, config: Config, dataset: Dataset) -> Iterator[Run]
         mlflow.end_run()
 
 
+def _log_params(config: Config, run: Run) -> None:
+    params = config.params()
+    for key, recorded in run.data.params.items():  # none, unless `mlflow run` opened the run
+        if str(params.get(key, recorded)) != recorded:
+            raise ConfigError(f"{key}={params[key]}: `mlflow run` has {recorded}; use -P {key}=")
+    mlflow.log_params(params)
+
+
 def _log_inputs(config: Config, dataset: Dataset, sweep: str | None) -> None:
-    mlflow.log_params(config.params())
     patch = uncommitted()
     machine = environment()
     tags = {

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from fmnist import PROJECT
 from fmnist.config import Config
 from fmnist.idx import DIMENSIONS
 
+# Where the tests themselves run in the background, SIGINT would be ignored here and in all children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "KERAS_HOME"):
     os.environ.pop(variable, None)

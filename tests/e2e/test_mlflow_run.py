@@ -66,6 +66,13 @@ def test_in_an_environment_of_its_own_and_without_overrides_on_the_real_data(clo
     assert environment["mlflow"] == mlflow.__version__
 
 
+def test_a_seed_given_twice_is_refused(clone):
+    done = mlflow_run(clone, "local", "model=relu", "epochs=1", "overrides=data=digits seed=7")
+    assert done.returncode != 0
+    assert "error: seed=7: `mlflow run` has 42; use -P seed=" in done.stderr
+    assert runs_in(clone)[0].info.status == "FAILED"
+
+
 def test_a_bad_parameter_fails_the_run_and_the_command(clone):
     done = mlflow_run(clone, "local", "epochs=0")
     assert done.returncode != 0
