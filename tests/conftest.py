@@ -18,11 +18,12 @@ from fmnist import PROJECT
 from fmnist.config import Config
 from fmnist.idx import DIMENSIONS
 
-# Where the tests themselves run in the background, SIGINT would be ignored here and in all children.
+# In the background of a shell SIGINT is ignored, here and in all children: heed it again.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "KERAS_HOME"):
     os.environ.pop(variable, None)
+ENVIRONMENT = dict(os.environ)  # for child processes, untouched by what MLflow sets in this one
 
 QUICK = ("data=digits", "model.depth=3", "model.width=30", "training.epochs=2")
 
@@ -99,7 +100,7 @@ def train(
     return subprocess.run(
         train_command(folder, *arguments),
         cwd=PROJECT,
-        env=os.environ | variables,
+        env=ENVIRONMENT | variables,
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -10,7 +10,7 @@ import sys
 import mlflow
 import pytest
 
-from conftest import PROJECT
+from conftest import ENVIRONMENT, PROJECT
 from fmnist import store
 from fmnist.config import Tracking
 from fmnist.errors import TrackingError
@@ -26,7 +26,9 @@ print(open_store(Tracking(sys.argv[1], "shared")).experiment_id)
 def test_four_processes_may_open_a_new_store_at_once(tmp_path):
     command = [sys.executable, "-c", OPEN, f"sqlite:///{tmp_path}/mlflow.db"]
     processes = [
-        subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            command, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         for _ in range(4)
     ]
     outputs = [process.communicate(timeout=120) for process in processes]

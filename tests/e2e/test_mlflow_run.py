@@ -8,7 +8,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from conftest import PROJECT, runs_in
+from conftest import ENVIRONMENT, PROJECT, runs_in
 
 BIN = Path(sys.executable).parent
 
@@ -34,7 +34,7 @@ def mlflow_run(clone, environment_manager, *parameters):
     return subprocess.run(
         command,
         cwd=clone,
-        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+        env=ENVIRONMENT | {"PATH": f"{BIN}{os.pathsep}{ENVIRONMENT['PATH']}"},
         capture_output=True,
         text=True,
         timeout=1500,

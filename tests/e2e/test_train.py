@@ -10,7 +10,7 @@ import time
 import mlflow
 import pytest
 
-from conftest import PROJECT, QUICK, runs_in, train, train_command
+from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, train, train_command
 
 
 def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
@@ -103,6 +103,7 @@ def test_help_lists_the_choices_without_importing_tensorflow(tmp_path):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "train.py", "--help"],
         cwd=PROJECT,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )
@@ -120,6 +121,7 @@ def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
     process = subprocess.Popen(
         train_command(tmp_path, *QUICK, "training.epochs=10000", "callbacks=none"),
         cwd=PROJECT,
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -154,7 +156,7 @@ def test_a_real_server_named_by_the_environment_gets_everything(tmp_path):
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
     command += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    variables = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    variables = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
             command, stdout=log, stderr=log, env=variables, start_new_session=True
