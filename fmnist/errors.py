@@ -45,6 +45,7 @@ class TrainingError(FmnistError):
 
 TRACEBACK_WANTED = bool(os.environ.get("HYDRA_FULL_ERROR"))
 USER_ERRORS = (FmnistError, HydraException, OmegaConfBaseException, OSError)
+job_has_begun = False
 
 
 class Terminated(KeyboardInterrupt):
@@ -76,7 +77,8 @@ def one_line(error: BaseException) -> str:
 def one_line_errors() -> Iterator[None]:
     """End the program with one line and status 1 for a user's error, 128 + n for signal n.
 
-    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
+    An error before any job has begun is about the command line, whatever its type. With
+    HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
     """
     if TRACEBACK_WANTED:
         yield
@@ -84,7 +86,9 @@ def one_line_errors() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on to us, unformatted
     try:
         yield
-    except USER_ERRORS as error:
+    except Exception as error:
+        if job_has_begun and not isinstance(error, USER_ERRORS):
+            raise
         sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt as stop:
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
@@ -97,6 +101,8 @@ def job(task: Callable[..., Result]) -> Callable[..., Result]:
 
     @functools.wraps(task)
     def wrapper(*args: object) -> Result:
+        global job_has_begun
+        job_has_begun = True
         try:
             return task(*args)
         except USER_ERRORS as error:

@@ -36,7 +36,7 @@ def build(config: Model, dataset: Dataset) -> keras.Model:
     if config.dropout is not Dropout.none:
         layers.append(DROPOUT_LAYERS[config.dropout](config.dropout_rate))
     layers.append(keras.layers.Dense(len(dataset.class_names), activation="softmax"))
-    return keras.Sequential(layers, name=config.name)
+    return keras.Sequential(layers)
 
 
 def hidden_layer(config: Model) -> list[keras.Layer]:

@@ -69,9 +69,16 @@ def open_store(config: Tracking) -> Store:
             experiment_id = _experiment_of_project() or _experiment(uri, config.experiment)
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ArgumentError, OSError) as error:
         shown = without_password(uri)
-        reason = one_line(error).replace(uri, shown)[:300]
+        reason = one_line(_root_cause(error)).replace(uri, shown)[:300]
         raise TrackingError(f"tracking store {shown}: {reason}") from error
     return Store(uri, experiment_id)
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the first of the errors that led to this one: a refused connection, say."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
 
 
 def _experiment_of_project() -> str | None:

@@ -79,6 +79,7 @@ def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
         (["training.epochs=ten"], "error: training.epochs: Value 'ten' of type 'str' could not"),
         (["+model.dept=3"], "error: model.dept: no such key; there are name, activation,"),
         (["data=idx"], "error: data.dir: a value is needed"),
+        (["optimizer=null"], "error: Config group override must be a string or a list"),
         (["hydra.run.dir=/proc/nowhere"], "error: [Errno 2] No such file or directory: '/proc/no"),
         (["data.dir=/nowhere"], "error: /nowhere: no such folder"),
     ],
@@ -146,6 +147,7 @@ def test_an_unreachable_server_is_told_before_training(tmp_path):
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
     assert line.startswith("error: tracking store http://127.0.0.1:9: ")
+    assert line.endswith("Connection refused")
 
 
 def test_a_real_server_named_by_the_environment_gets_everything(tmp_path):
