@@ -2,11 +2,11 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
@@ -145,7 +145,7 @@ class Tracking:
         Raises:
             ConfigError: if `uri` holds a password.
         """
-        if self.uri and self.uri != MISSING and urlsplit(self.uri).password:
+        if re.search("://[^/]*:[^/]*@", self.uri or ""):
             raise ConfigError(
                 "tracking.uri: no password here, it would be recorded with the run; "
                 "set the variable MLFLOW_TRACKING_URI instead"
@@ -193,7 +193,7 @@ class Config:
         Where things are put is left out (`tracking`), or written relative to `output_dir`, so that
         equal runs have equal params.
         """
-        values = {**dataclasses.asdict(self)}
+        values = dataclasses.asdict(self)
         del values["tracking"], values["output_dir"]
         here = f"{self.output_dir}/"
         return {
@@ -202,19 +202,18 @@ class Config:
         }
 
 
-def create(key: str, node: dict[str, Any], **arguments: Any) -> Any:
+def create(key: str, node: dict[str, Any]) -> Any:
     """Build the object that a part of the configuration describes by its `_target_`.
 
     Args:
         key: where the part stands in the configuration, for messages.
         node: a mapping with `_target_`.
-        arguments: further arguments of the target.
 
     Raises:
         ConfigError: if the target does not exist or refuses its arguments.
     """
     try:
-        return instantiate(node, _convert_="all", **arguments)
+        return instantiate(node, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, FmnistError):
