@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from fmnist import PROJECT
 
@@ -19,7 +20,9 @@ FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS", "OMP_NUM_THREADS"
 
 def command() -> str:
     """Return the shell command that repeats this run, without where it was tracked."""
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    overrides: Any = []
+    if HydraConfig.initialized():  # not resolved: ${output_dir} shall be the repeated run's
+        overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     return shlex.join(
         ["python", "train.py", *(o for o in overrides if not o.lstrip("+").startswith("tracking."))]
     )

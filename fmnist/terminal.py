@@ -50,9 +50,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     drawing = Table(*columns, box=box.MARKDOWN)
     for row in rows:
         drawing.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
-    for column, cell in zip(drawing.columns, rows[0] if rows else (), strict=False):
-        column.justify = "right" if isinstance(cell, int | float) else "left"
-    console = Console(file=io.StringIO(), width=200)
+    for column, cells in zip(drawing.columns, zip(*rows, strict=True), strict=True):
+        column.justify = "right" if any(isinstance(c, int | float) for c in cells) else "left"
+    console = Console(file=io.StringIO(), width=1000)
     with console.capture() as capture:
         console.print(drawing)
     return capture.get().strip()

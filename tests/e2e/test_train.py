@@ -14,7 +14,9 @@ from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, train, train_command
 
 
 def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
-    done = train(*QUICK, "model=relu", folder=tmp_path)
+    csv = ["+callbacks.csv._target_=keras.callbacks.CSVLogger"]
+    csv += ["+callbacks.csv.filename=${output_dir}/log.csv"]
+    done = train(*QUICK, "model=relu", *csv, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no notices, no warnings
     lines = done.stdout.splitlines()
@@ -32,10 +34,14 @@ def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
         )
     assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in done.stdout
     assert f"/#/experiments/1/runs/{tracked.info.run_id}?" in lines[-1]
+    command = tracked.data.tags["command"]  # as it was typed, but for where it was tracked
+    assert command.startswith("python train.py data=digits model.depth=3")
+    assert "${output_dir}/log.csv" in command and "tracking.uri" not in command
     overrides = mlflow.artifacts.load_text(f"{tracked.info.artifact_uri}/config/overrides.yaml")
     assert "model=relu" in overrides
     assert {p.name for p in (tmp_path / "output").iterdir()} >= {
         "best.keras",
+        "log.csv",
         "tensorboard",
         "train.log",
     }
@@ -61,13 +67,20 @@ def test_a_sweep_is_one_run_a_job_and_ends_with_a_table(tmp_path):
 
 
 def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
-    done = train("-m", *QUICK, "training.batch_size=32,5000", folder=tmp_path)
+    # three jobs: one that trains, one that diverges, one that is refused before it begins
+    sweep = ("training.batch_size=32", "optimizer.learning_rate=0.01,1e10,0")
+    done = train("-m", *QUICK, *sweep, folder=tmp_path)
     assert done.returncode == 1
-    message = "error: training.batch_size=5000: must be at most the 1200 training images"
+    message = "error: training diverged: loss is nan after epoch 1; try a smaller optimizer.learn"
+    message += "ing_rate"
+    assert "error: optimizer.learning_rate=0.0: must be above 0" in done.stdout
     assert done.stderr.splitlines()[-1] == message
     assert message in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    assert [run.info.status for run in runs_in(tmp_path)] == ["FINISHED"]
+    assert sorted(run.info.status for run in runs_in(tmp_path)) == ["FAILED", "FINISHED"]
+    finished, failed = done.stdout.splitlines()[-2:]
+    assert "optimizer.learning_rate=0.01" in finished and " | " in finished
+    assert "optimizer.learning_rate=10000000000.0" in failed and "(FAILED)" in failed
 
 
 @pytest.mark.parametrize(
