@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import QUICK, composed, runs_in
+from conftest import QUICK, composed, runs_in, write_idx
 from fmnist.config import create
 from fmnist.errors import ConfigError, DataError, FmnistError, Terminated, TrainingError
 from fmnist.experiment import run as run_experiment
@@ -161,6 +161,17 @@ def test_batch_normalisation_and_other_optimizers_train(run):
     for overrides in (["model=batch_norm"], ["model=batch_norm_before", "optimizer=adam"]):
         result = run("training.epochs=3", *overrides)
         assert result.history["loss"][-1] < result.history["loss"][0]
+
+
+def test_any_data_in_mnists_layout_trains(tmp_path, small_arrays):
+    folder = write_idx(tmp_path / "data", small_arrays)
+    overrides = ["data=idx", f"data.dir={folder}", "data.validation_size=10", "model.depth=2"]
+    result = run_experiment(
+        composed(tmp_path, *overrides, "training.epochs=1", "training.batch_size=8")
+    )
+    assert result.model.output_shape == (None, 3)
+    logged = mlflow.pyfunc.load_model(f"runs:/{result.run_id}/model")
+    assert logged.predict(small_arrays["t10k-images-idx3-ubyte"]).shape == (12, 3)
 
 
 def test_scoring_does_not_depend_on_the_size_of_its_batches(run, digits):
