@@ -75,10 +75,12 @@ def open_store(config: Tracking) -> Store:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """Return the first of the errors that led to this one: a refused connection, say."""
-    while cause := error.__cause__ or error.__context__:
-        error = cause
-    return error
+    """Return the system's or the database's own error behind `error`: a refused connection, say."""
+    root, cause = error, error.__cause__ or error.__context__
+    while cause:
+        root = cause if isinstance(cause, OSError | sqlite3.Error) else root
+        cause = cause.__cause__ or cause.__context__
+    return root
 
 
 def _experiment_of_project() -> str | None:

@@ -53,7 +53,10 @@ def distinct_names(runs: "list[Run]") -> list[str]:
     """Name each run by those of its overrides that not all the runs share, and by a bad end."""
     overrides = [shlex.split(run.data.tags["command"])[2:] for run in runs]
     shared = set.intersection(*map(set, overrides)) if len(runs) > 1 else set()
-    names = [" ".join(o for o in own if o not in shared) for own in overrides]
+    names = [
+        " ".join(o for o in own if o not in shared) or run.info.run_name
+        for own, run in zip(overrides, runs, strict=True)
+    ]
     return [
         name if run.info.status == "FINISHED" else f"{name} ({run.info.status})"
         for name, run in zip(names, runs, strict=True)

@@ -82,7 +82,7 @@ def test_a_file_that_is_no_store_of_this_version_is_refused(tmp_path, content, m
     ("uri", "message"),
     [
         ("sqlite:////nowhere/x.db", "/nowhere/x.db: no such folder"),
-        ("carrier-pigeon://x", "carrier-pigeon"),
+        ("carrier-pigeon://x", "carrier-pigeon://x: .*carrier-pigeon"),
         ("file:///tmp/mlruns", "maintenance mode"),
         ("/tmp/mlruns", "maintenance mode"),
     ],
