@@ -23,6 +23,7 @@ Initializer = Enum(
 )
 Normalization = Enum("Normalization", "none batch_norm batch_norm_before")
 Dropout = Enum("Dropout", "none dropout alpha_dropout")
+Engine = Enum("Engine", "compiled keras")
 
 
 def number(**limits: float) -> Any:
@@ -32,10 +33,11 @@ def number(**limits: float) -> Any:
 
 @dataclass
 class Training:
-    """How long and in what steps to train."""
+    """How long, in what steps and by what to train."""
 
     epochs: int = number(at_least=1)
     batch_size: int = number(at_least=1)
+    engine: Engine = MISSING
 
 
 @dataclass

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.preprocessing import StandardScaler
 
 from fmnist.errors import ConfigError, DataError
 from fmnist.fetch import SUMS, find_or_fetch
@@ -112,6 +110,8 @@ def digits(validation_size: int, test_size: int) -> Dataset:
     Raises:
         ConfigError: if the sizes leave nothing to train on.
     """
+    from sklearn.datasets import load_digits  # a second, which the other data sets do not need
+
     bunch = load_digits()
     images = (bunch.images * (255 / 16)).astype(np.uint8)  # they come as 0-16
     labels = bunch.target.astype(np.uint8)
@@ -151,12 +151,12 @@ def _prepare(
 def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
     """Return mean and standard deviation over all pixels of `images` (any shape).
 
-    `StandardScaler` on one column of all pixels; it is given each of the 256 values once,
-    weighted by how often it occurs, which is the same and needs no copy in floating point.
+    Each of the 256 values is weighted by how often it occurs, which needs no copy of the images
+    in floating point.
     """
-    counts = np.bincount(images.ravel(), minlength=256)
-    scaler = StandardScaler().fit(np.arange(256.0).reshape(-1, 1), sample_weight=counts)
-    return float(scaler.mean_[0]), float(np.sqrt(scaler.var_[0]))
+    counts, values = np.bincount(images.ravel(), minlength=256), np.arange(256.0)
+    mean = np.average(values, weights=counts)
+    return float(mean), float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
 
 
 def _fingerprint(parts: Sequence[Part], mean: float, std: float) -> str:

@@ -9,12 +9,12 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist import plots, tracking
+from fmnist import tracking
 from fmnist.config import Config, create
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, sigterm_raises
 from fmnist.store import open_store
-from fmnist.terminal import SCORES, table, without_start_up_notices
+from fmnist.terminal import SCORES, table, without_modules, without_start_up_notices
 
 if TYPE_CHECKING:
     import keras
@@ -53,17 +53,19 @@ def run(config: Config) -> Result:
             f"training.batch_size={config.training.batch_size}: must be at most the "
             f"{len(dataset.train)} training images"
         )
-    with without_start_up_notices():
+    with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
         from fmnist import training  # only now, because TensorFlow takes seconds to import
 
     model = training.compiled_model(config, dataset)
     callbacks = training.user_callbacks(config)
+    program = training.program_for(model, dataset, config, callbacks)
     log.info(
         f"{config.model.name}, seed {config.seed}: {model.count_params():,} parameters, "
         f"{len(dataset.train):,} training images of {dataset.name} from {dataset.source}"
     )
     with sigterm_raises(), tracking.tracked_run(store, config, dataset) as tracked:
-        history = training.fit(model, dataset, config, callbacks)
+        history, engine = training.fit(model, dataset, config, callbacks, program)
+        mlflow.set_tag("engine", engine.name)
         best_model, scores = training.evaluate(model, dataset, history, callbacks)
         result = Result(tracked.info.run_id, best_model, scores, history)
         probabilities = training.predict(best_model, dataset.validation)
@@ -80,6 +82,8 @@ def record(result: Result, dataset: Dataset, probabilities: NDArray[np.float32])
         dataset: which it trained on.
         probabilities: of each class for each validation image (n, classes).
     """
+    from fmnist import plots  # only now, so that the first epoch does not wait for matplotlib
+
     mlflow.log_metrics(result.scores)
     tracking.log_model(result.model, dataset)
     images, labels = dataset.validation.images, dataset.validation.labels

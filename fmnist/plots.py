@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix as count_confusions
 
 TRAINING, VALIDATION = "#0072b2", "#d55e00"  # Okabe and Ito's colour-blind safe blue, vermilion
 
@@ -44,7 +43,8 @@ def confusion_matrix(
         class_names: the name of each class.
     """
     classes = range(len(class_names))
-    counts = count_confusions(labels, predictions, labels=classes)
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (labels, predictions), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = max(5.0, 0.75 * len(class_names))
     figure = Figure(figsize=(size + 1.5, size), layout="constrained")

@@ -1,18 +1,24 @@
 """The Keras part of a run: compile, fit, and score what came of it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist.callbacks import EpochMetrics, ProgressLine
-from fmnist.config import Config, create
+from fmnist.config import Config, Engine, create
 from fmnist.data import Dataset, Part
+from fmnist.engine import CannotCompile, CompiledEpoch, compiled_epoch
 from fmnist.errors import ConfigError
 from fmnist.models import build
 
+log = logging.getLogger(__name__)
+
 SCORING_BATCH = 1000
+FALL_BACK = "training.engine=compiled: %s; stock Keras trains instead"
 MEASURED = ("val_loss", "val_accuracy", "loss", "accuracy")
 
 
@@ -51,24 +57,77 @@ def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
     return callbacks
 
 
+def program_for(
+    model: keras.Model,
+    dataset: Dataset,
+    config: Config,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> CompiledEpoch | None:
+    """Return the compiled engine's program, still compiling; None where stock Keras trains."""
+    if config.training.engine is Engine.keras:
+        return None
+    try:
+        return compiled_epoch(model, dataset.train, config.training.batch_size, callbacks)
+    except CannotCompile as reason:
+        log.warning(FALL_BACK, reason)
+        return None
+
+
 def fit(
     model: keras.Model,
     dataset: Dataset,
     config: Config,
     callbacks: Sequence[keras.callbacks.Callback],
-) -> dict[str, list[float]]:
-    """Train, and return the value of each metric after each epoch."""
-    history: dict[str, list[float]] = model.fit(
-        dataset.train.images,
-        dataset.train.labels,
-        batch_size=config.training.batch_size,
-        epochs=config.training.epochs,
-        validation_data=(dataset.validation.images, dataset.validation.labels),
-        validation_batch_size=SCORING_BATCH,
-        callbacks=[EpochMetrics(), *callbacks, ProgressLine()],
-        verbose=0,
-    ).history
-    return history
+    program: CompiledEpoch | None,
+) -> tuple[dict[str, list[float]], Engine]:
+    """Train, by `program` if it is given and compiles, else by stock Keras.
+
+    Both engines see the same batches in the same order.
+
+    Returns:
+        The value of each metric after each epoch, and the engine that trained.
+    """
+    keras.utils.set_random_seed(config.seed)  # whether a program was made anew leaves no trace
+    orders = epoch_orders(len(dataset.train), config.training.epochs, config.seed)
+    fitting = {
+        "epochs": config.training.epochs,
+        "shuffle": False,  # the orders are random already
+        "validation_data": (dataset.validation.images, dataset.validation.labels),
+        "validation_batch_size": SCORING_BATCH,
+        "callbacks": [EpochMetrics(), *callbacks, ProgressLine()],
+        "verbose": 0,
+    }
+    if program is not None:
+        try:
+            with program.lent_to(model, dataset.train):
+                return model.fit(orders, steps_per_epoch=1, **fitting).history, Engine.compiled
+        except CannotCompile as reason:
+            log.warning(FALL_BACK, reason)
+    size = config.training.batch_size
+    batches = in_batches(dataset.train, orders, size)
+    steps = -(-len(dataset.train) // size)
+    return model.fit(batches, steps_per_epoch=steps, **fitting).history, Engine.keras
+
+
+def epoch_orders(examples: int, epochs: int, seed: int) -> tf.data.Dataset:
+    """Return for each epoch the order (examples,) int32 of its examples, drawn from seed, epoch."""
+    orders = tf.data.Dataset.range(epochs).map(
+        lambda epoch: tf.random.experimental.stateless_shuffle(tf.range(examples), (seed, epoch))
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread keeps the end of `fit` waiting for seconds
+    return orders.with_options(options)
+
+
+def in_batches(part: Part, orders: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Return the batches of `part`, images and labels, of all epochs one after another."""
+    images, labels = tf.constant(part.images), tf.constant(part.labels)
+    starts = tf.data.Dataset.range(0, len(part), size)
+    return (
+        orders.flat_map(lambda order: starts.map(lambda start: order[start : start + size]))
+        .map(lambda chosen: (tf.gather(images, chosen), tf.gather(labels, chosen)))
+        .prefetch(tf.data.AUTOTUNE)
+    )
 
 
 def evaluate(
