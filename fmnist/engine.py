@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from textwrap import shorten
 
 import keras
 import tensorflow as tf
@@ -13,9 +14,21 @@ from fmnist.lowering import fast_copy
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
 
+MESSAGE_WIDTH = 200
+
 
 class CannotCompile(Exception):
     """A model or a callback does not fit into one program an epoch; the text says why."""
+
+
+@contextmanager
+def copying() -> Iterator[None]:
+    """Turn what Keras raises for a layer without a complete configuration into `CannotCompile`."""
+    try:
+        yield
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = shorten(str(error), MESSAGE_WIDTH)
+        raise CannotCompile(f"the model cannot be copied ({reason})") from error
 
 
 class CompiledEpoch:
@@ -36,11 +49,9 @@ class CompiledEpoch:
     """
 
     def __init__(self, model: keras.Model, examples: int, batch_size: int) -> None:
-        try:
+        with copying():
             self.twin = keras.models.clone_model(model, clone_function=fast_copy)
             self.twin.compile_from_config(model.get_compile_config())
-        except (NotImplementedError, TypeError, ValueError) as error:
-            raise CannotCompile(f"the model cannot be copied ({error})") from error
         build_state(self.twin)
         self.batch_size, self.steps = batch_size, examples // batch_size
         image, dtype = model.input_shape[1:], model.inputs[0].dtype
@@ -92,7 +103,8 @@ class CompiledEpoch:
         try:
             self.compiled.result()
         except tf.errors.OpError as error:
-            raise CannotCompile(f"XLA cannot compile the model ({error.message})") from error
+            reason = shorten(error.message, MESSAGE_WIDTH)
+            raise CannotCompile(f"XLA cannot compile the model ({reason})") from error
         images, labels = tf.constant(train.images), tf.constant(train.labels)
         build_state(model)
         own, twins = state(model), state(self.twin)
@@ -127,8 +139,9 @@ def compiled_epoch(
     for callback in callbacks:
         if needs_every_batch(callback):
             raise CannotCompile(f"{type(callback).__name__} needs every batch")
-    structure = [model.to_json(), model.get_compile_config(), train.images.shape, batch_size]
-    key = json.dumps(structure, default=keras.saving.serialize_keras_object)
+    with copying():
+        structure = [model.to_json(), model.get_compile_config(), train.images.shape, batch_size]
+        key = json.dumps(structure, default=keras.saving.serialize_keras_object)
     if key not in programs:
         programs[key] = CompiledEpoch(model, len(train), batch_size)
     return programs[key]

@@ -52,6 +52,7 @@ def test_defaults_are_the_tutorials(config):
         "callbacks.early_stopping.min_delta": 1e-3,
         "training.epochs": 10,
         "training.batch_size": 32,
+        "training.engine": "compiled",
         "seed": 42,
     }
 

@@ -219,7 +219,7 @@ def test_a_run_that_ends_early_says_so_and_keeps_what_it_had(run, store, how, ra
 
 def test_a_diverged_run_is_failed_and_named(run, store):
     with pytest.raises(TrainingError, match="diverged: loss is nan after epoch 1"):
-        run("model=relu", "optimizer.learning_rate=1e30")
+        run("model=relu", "optimizer.learning_rate=1e3")
     tracked = runs_in(store)[0]
     assert tracked.info.status == "FAILED"
     assert tracked.data.tags["error"].startswith("TrainingError: training diverged")
