@@ -1,6 +1,7 @@
 """One run, told in order: store, data, model, fit, scores, record."""
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """What a run made: the best model, its scores (see `training.evaluate`) and the way there."""
+    """What a run made: the model with its best weights, its scores and the way there."""
 
     run_id: str
     model: "keras.Model"
@@ -58,6 +59,7 @@ def run(config: Config) -> Result:
 
     model = training.compiled_model(config, dataset)
     callbacks = training.user_callbacks(config)
+    started = time.perf_counter()
     program = training.program_for(model, dataset, config, callbacks)
     log.info(
         f"{config.model.name}, seed {config.seed}: {model.count_params():,} parameters, "
@@ -66,9 +68,10 @@ def run(config: Config) -> Result:
     with sigterm_raises(), tracking.tracked_run(store, config, dataset) as tracked:
         history, engine = training.fit(model, dataset, config, callbacks, program)
         mlflow.set_tag("engine", engine.name)
-        best_model, scores = training.evaluate(model, dataset, history, callbacks)
-        result = Result(tracked.info.run_id, best_model, scores, history)
-        probabilities = training.predict(best_model, dataset.validation)
+        mlflow.log_metric("fit_seconds", time.perf_counter() - started)
+        scores = training.evaluate(model, dataset, history, callbacks)
+        result = Result(tracked.info.run_id, model, scores, history)
+        probabilities = training.predict(model, dataset.validation)
         record(result, dataset, probabilities)
     show(result, store.ui_commands(tracked))
     return result

@@ -135,21 +135,22 @@ def evaluate(
     dataset: Dataset,
     history: Mapping[str, Sequence[float]],
     callbacks: Sequence[keras.callbacks.Callback],
-) -> tuple[keras.Model, dict[str, float]]:
+) -> dict[str, float]:
     """Score the last weights and the best checkpoint, on validation and, only now, on test.
 
+    Leaves the weights of the best checkpoint, if one was kept, in `model`.
+
     Returns:
-        The best model (the last, if no checkpoint was kept) and `{best,last}_{val,test}_{loss,
-        accuracy}` with `best_epoch`, counted from 1; without a checkpoint there is no "best".
+        `{best,last}_{val,test}_{loss,accuracy}` with `best_epoch`, counted from 1; without a
+        checkpoint there is no "best".
     """
     scores = score(model, dataset, "last")
     checkpoint = best_checkpoint(callbacks)
-    if checkpoint is None:
-        return model, scores
-    best_model = keras.models.load_model(checkpoint.filepath)
-    scores |= score(best_model, dataset, "best")
-    scores["best_epoch"] = history[checkpoint.monitor].index(checkpoint.best) + 1
-    return best_model, scores
+    if checkpoint is not None:
+        model.load_weights(checkpoint.filepath)
+        scores |= score(model, dataset, "best")
+        scores["best_epoch"] = history[checkpoint.monitor].index(checkpoint.best) + 1
+    return scores
 
 
 def best_checkpoint(
