@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,9 @@ def measure(variants: list[str], epochs: int, repeats: int, store: Path) -> dict
     for repeat in range(repeats):
         for variant in variants:
             runs = {
-                "stock": lambda v=variant: stock(v, epochs),
-                "tuned": lambda v=variant: stock(v, epochs, "--tuned"),
-                "train.py": lambda v=variant: ours(store, v, epochs),
+                "stock": partial(stock, variant, epochs),
+                "tuned": partial(stock, variant, epochs, "--tuned"),
+                "train.py": partial(ours, store, variant, epochs),
             }
             for side, run in runs.items():
                 figure = summary(run(), epochs)

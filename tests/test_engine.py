@@ -157,8 +157,11 @@ def test_runs_of_one_architecture_share_a_program_and_keep_their_own_weights(tra
     first, _, _ = trained(tracked, digits, "model.width=31", "seed=1")
     weights = first.get_weights()
     made = len(engine.programs)
-    second, _, _ = trained(tracked, digits, "model.width=31", "seed=2")
+    second, history, _ = trained(
+        tracked, digits, "model.width=31", "seed=2", "optimizer.learning_rate=0.02"
+    )
     assert len(engine.programs) == made
+    assert history["learning_rate"] == [0.02, 0.02] and second.optimizer.iterations == 2 * 38
     program = compiled_epoch(second, digits.train, 32, [])
     assert program.step.experimental_get_tracing_count() == 1  # for the short last batch, too
     for one, other, kept in zip(weights, second.get_weights(), first.get_weights(), strict=True):
@@ -212,7 +215,10 @@ class Uncopied(keras.layers.Layer):
 
 @pytest.mark.parametrize(
     ("layer", "reason"),
-    [(ByPython, "XLA cannot compile the model"), (lambda: Uncopied(tf.identity), "be copied")],
+    [
+        (ByPython, "XLA cannot compile the model (it has no EagerPyFunc)"),
+        (lambda: Uncopied(tf.identity), "the model cannot be copied (Object Uncopied was created"),
+    ],
 )
 def test_a_layer_that_does_not_compile_is_left_to_stock_keras(
     tracked, digits, monkeypatch, caplog, layer, reason

@@ -113,18 +113,27 @@ def test_the_whole_traceback_is_there_on_request(tmp_path):
     assert "must be at least 1" in done.stderr
 
 
-def test_help_lists_the_choices_without_importing_tensorflow(tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "status", "answers"),
+    [
+        (["--help"], 0, ["model: batch_norm, batch_norm_before, relu", "early_stop", "epochs: 10"]),
+        (["--cfg", "job"], 0, ["batch_size: 32", "engine: compiled"]),
+        (["training.engine=fast"], 1, ["training.engine: Invalid value 'fast', expected one of"]),
+        (["training.epochs=0"], 1, ["error: training.epochs=0: must be at least 1"]),
+    ],
+)
+def test_help_and_errors_of_configuration_wait_for_no_library(tmp_path, arguments, status, answers):
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "train.py", "--help"],
+        [sys.executable, "-X", "importtime", *train_command(tmp_path, *arguments)[1:]],
         cwd=PROJECT,
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0
-    for choice in ("model: batch_norm, batch_norm_before, relu", "early_stopping", "epochs: 10"):
-        assert choice in done.stdout
-    for library in ("tensorflow", "mlflow", "sklearn"):
+    assert done.returncode == status
+    for answer in answers:
+        assert answer in done.stdout + done.stderr
+    for library in ("tensorflow", "keras", "mlflow", "sklearn", "pandas", "matplotlib"):
         assert f" {library}\n" not in done.stderr
 
 
