@@ -1,7 +1,7 @@
 """Time the tracked `train.py` beside the plain, untracked `stock_keras.py`, in turns.
 
-    python bench/speed.py                  all variants, three times, and a sweep: about an hour
-    python bench/speed.py --quick          two variants, three epochs, once: two minutes
+    python bench/speed.py                  all variants, three times, and a sweep: an hour
+    python bench/speed.py --quick          two variants, three epochs, once: two and a half minutes
 
 Prints a table, and leaves speed.json and speed.png in outputs/speed/. Early stopping can not
 cut a run short: `train.py` is given a patience that it does not reach, and of the stock script,
@@ -183,7 +183,8 @@ def picture(figures: dict[str, Any]) -> Figure:
         axes.set_xlabel(label)
         axes.invert_yaxis()
         axes.grid(axis="x", alpha=0.3)
-    figure.axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=3, frameon=False)
+    handles, texts = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
