@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -63,7 +64,8 @@ def run(config: Config) -> Result:
     program = training.program_for(model, dataset, config, callbacks)
     log.info(
         f"{config.model.name}, seed {config.seed}: {model.count_params():,} parameters, "
-        f"{len(dataset.train):,} training images of {dataset.name} from {dataset.source}"
+        f"{len(dataset.train):,} training images of {dataset.name} from "
+        + dataset.source.replace(str(Path.home()), "~")
     )
     with sigterm_raises(), tracking.tracked_run(store, config, dataset) as tracked:
         history, engine = training.fit(model, dataset, config, callbacks, program)
