@@ -192,10 +192,10 @@ def main() -> None:
     """Measure, print, draw."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="for a first idea")
     parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=10, help="of each run (10)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each side (3)")
     parser.add_argument("--no-sweep", action="store_true", help="leave out 6 variants x 3 seeds")
     options = parser.parse_args()
     if options.quick:

@@ -15,7 +15,8 @@ import time
 import keras
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-parser.add_argument("variant", help="relu, batch_norm, ... as in conf/model/")
+variants = ["relu", "batch_norm", "batch_norm_before", "selu", "selu_dropout", "selu_plain_dropout"]
+parser.add_argument("variant", choices=variants)
 parser.add_argument("--epochs", type=int, default=10)
 parser.add_argument("--seed", type=int, default=42)
 parser.add_argument("--tuned", action="store_true", help="a tenth of an epoch in one call")

@@ -9,17 +9,26 @@ import keras
 import mlflow
 import numpy as np
 
+from fmnist.config import Engine
 from fmnist.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
 
 class EpochMetrics(keras.callbacks.Callback):
-    """Log each epoch's metrics to the active MLflow run, epochs counted from 1.
+    """Log the engine and each epoch's metrics to the active MLflow run, epochs counted from 1.
 
     Adds `learning_rate` (of the epoch, so this callback comes before any that changes it) and
     `epoch_seconds` (training and validation) to the logs that later callbacks see.
     """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Tag the run with the engine that really trains it."""
+        mlflow.set_tag("engine", self.engine.name)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Start the clock."""

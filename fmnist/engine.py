@@ -172,8 +172,8 @@ def structure(model: keras.Model) -> str:
         compiled = model.get_compile_config()
         if isinstance(compiled["optimizer"]["config"].get("learning_rate"), float):
             del compiled["optimizer"]["config"]["learning_rate"]
-        layers: str = model.to_json()
-        return layers + json.dumps(compiled, default=keras.saving.serialize_keras_object)
+        whole = [model.get_config(), compiled]
+        return json.dumps(whole, default=keras.saving.serialize_keras_object)
 
 
 def build_state(model: keras.Model) -> None:

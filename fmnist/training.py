@@ -16,6 +16,7 @@ from fmnist.errors import ConfigError
 from fmnist.models import build
 
 log = logging.getLogger(__name__)
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a sweep traces many models, on purpose
 
 SCORING_BATCH = 1000
 FALL_BACK = "training.engine=compiled: %s; stock Keras trains instead"
@@ -79,13 +80,13 @@ def fit(
     config: Config,
     callbacks: Sequence[keras.callbacks.Callback],
     program: CompiledEpoch | None,
-) -> tuple[dict[str, list[float]], Engine]:
+) -> dict[str, list[float]]:
     """Train, by `program` if it is given and compiles, else by stock Keras.
 
     Both engines see the same batches in the same order.
 
     Returns:
-        The value of each metric after each epoch, and the engine that trained.
+        The value of each metric after each epoch.
     """
     keras.utils.set_random_seed(config.seed)  # whether a program was made anew leaves no trace
     orders = epoch_orders(len(dataset.train), config.training.epochs, config.seed)
@@ -94,19 +95,25 @@ def fit(
         "shuffle": False,  # the orders are random already
         "validation_data": (dataset.validation.images, dataset.validation.labels),
         "validation_batch_size": SCORING_BATCH,
-        "callbacks": [EpochMetrics(), *callbacks, ProgressLine()],
         "verbose": 0,
     }
+
+    def fitted(data: tf.data.Dataset, steps: int, engine: Engine) -> dict[str, list[float]]:
+        watching = [EpochMetrics(engine), *callbacks, ProgressLine()]
+        history: dict[str, list[float]] = model.fit(
+            data, steps_per_epoch=steps, callbacks=watching, **fitting
+        ).history
+        return history
+
     if program is not None:
         try:
             with program.lent_to(model, dataset.train):
-                return model.fit(orders, steps_per_epoch=1, **fitting).history, Engine.compiled
+                return fitted(orders, 1, Engine.compiled)
         except CannotCompile as reason:
             log.warning(FALL_BACK, reason)
     size = config.training.batch_size
     batches = in_batches(dataset.train, orders, size)
-    steps = -(-len(dataset.train) // size)
-    return model.fit(batches, steps_per_epoch=steps, **fitting).history, Engine.keras
+    return fitted(batches, -(-len(dataset.train) // size), Engine.keras)
 
 
 def epoch_orders(examples: int, epochs: int, seed: int) -> tf.data.Dataset:

@@ -29,8 +29,9 @@ def trained(folder, digits, *overrides, callbacks=()):
     config = composed(folder, *QUICK, *overrides)
     model = training.compiled_model(config, digits)
     program = training.program_for(model, digits, config, callbacks)
-    with mlflow.start_run():
-        return model, *training.fit(model, digits, config, callbacks, program)
+    with mlflow.start_run() as run:
+        history = training.fit(model, digits, config, callbacks, program)
+    return model, history, Engine[mlflow.get_run(run.info.run_id).data.tags["engine"]]
 
 
 @pytest.fixture
