@@ -3,9 +3,9 @@
     python bench/speed.py                  all variants, three times, and a sweep: an hour
     python bench/speed.py --quick          two variants, three epochs, once: two and a half minutes
 
-Prints a table, and leaves speed.json and speed.png in outputs/speed/. Early stopping can not
-cut a run short: `train.py` is given a patience that it does not reach, and of the stock script,
-which keeps its own, whole runs are counted by their epochs.
+Prints a table, and leaves speed.json and speed.png in outputs/speed/. `train.py` is given a
+patience that early stopping does not reach; the stock script keeps its own, and where that cut a
+run short, the epochs left out are added at the median of those that it ran.
 """
 
 import argparse

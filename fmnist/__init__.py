@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
-# TensorFlow and MLflow make half a million objects that live to the end: looking through them for
-# garbage takes a second while they are imported, and as long again at exit.
+# What TensorFlow and MLflow make at import lives to the end: looking through it for garbage takes
+# about a second of the start, and more than that at exit.
 gc.set_threshold(100_000)
 atexit.register(gc.freeze)

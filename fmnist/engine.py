@@ -20,8 +20,7 @@ if tf.__version__.startswith("2.21."):  # another version may not know the flag,
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=dot")
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
-
-MESSAGE_WIDTH = 200
+MESSAGE_WIDTH = 200  # characters of a reason that is quoted from a library
 
 
 class CannotCompile(Exception):
