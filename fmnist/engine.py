@@ -1,7 +1,6 @@
 """The compiled engine: a whole epoch of Keras's own `train_step` as one XLA program."""
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +12,6 @@ import tensorflow as tf
 
 from fmnist.data import Part
 from fmnist.lowering import fast_copy
-
-if tf.__version__.startswith("2.21."):  # another version may not know the flag, and abort
-    # YNNPACK adds the bias within the matrix product: a tenth to a fifth off the time of an epoch
-    # with SELU or batch normalisation. XLA reads this when it first compiles.
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=dot")
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
 MESSAGE_WIDTH = 200  # characters of a reason that is quoted from a library
@@ -75,9 +69,9 @@ class CompiledEpoch:
             self._epoch, input_signature=signature, jit_compile=True, autograph=False
         ).get_concrete_function()
         thread = ThreadPoolExecutor(1)  # XLA needs no lock of Python's: the caller can go on
-        # Called from a graph, as `fit` will call it: XLA keeps eager calls' programs apart.
-        in_graph = tf.function(self.epoch, input_signature=signature, autograph=False)
-        self.compiled = thread.submit(in_graph, *(tf.zeros(s.shape, s.dtype) for s in signature))
+        self.compiled = thread.submit(
+            self.epoch, *(tf.zeros(spec.shape, spec.dtype) for spec in signature)
+        )
         thread.shutdown(wait=False)
 
     def _epoch(
@@ -98,7 +92,7 @@ class CompiledEpoch:
 
     @contextmanager
     def lent_to(self, model: keras.Model, train: Part) -> Iterator[None]:
-        """Let `model.fit` train on `train` by this program; its data are then orders (n,) int32.
+        """Let `model.fit` train on `train` by this program; its data are orders (n,) int32.
 
         Raises:
             CannotCompile: if XLA cannot compile the model.
@@ -113,7 +107,8 @@ class CompiledEpoch:
         build_state(model)
         own, twins = state(model), state(self.twin)
 
-        def train_step(order: tf.Tensor) -> dict[str, tf.Tensor]:
+        def train_function(iterator: Iterator[tf.Tensor]) -> dict[str, tf.Tensor]:
+            order = next(iterator)
             for variable, twin in zip(own, twins, strict=True):
                 twin.assign(variable)
             self.epoch(images, labels, order, tf.constant(self.steps))
@@ -122,11 +117,13 @@ class CompiledEpoch:
             metrics: dict[str, tf.Tensor] = model.get_metrics_result()
             return metrics
 
-        model.train_step = train_step
+        # Keras would wrap a `train_step` into one more graph, and trace and optimise that for
+        # each model anew; this is called as it is.
+        model.train_function = train_function
         try:
             yield
         finally:
-            del model.train_step
+            model.train_function = None
 
 
 programs: dict[str, CompiledEpoch] = {}

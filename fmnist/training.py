@@ -18,7 +18,7 @@ from fmnist.models import build
 log = logging.getLogger(__name__)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a sweep traces many models, on purpose
 
-SCORING_BATCH = 1000
+SCORING_BATCH = 2500
 FALL_BACK = "training.engine=compiled: %s; stock Keras trains instead"
 MEASURED = ("val_loss", "val_accuracy", "loss", "accuracy")
 
@@ -93,8 +93,7 @@ def fit(
     fitting = {
         "epochs": config.training.epochs,
         "shuffle": False,  # the orders are random already
-        "validation_data": (dataset.validation.images, dataset.validation.labels),
-        "validation_batch_size": SCORING_BATCH,
+        "validation_data": scoring_batches(dataset.validation),
         "verbose": 0,
     }
 
@@ -121,9 +120,7 @@ def epoch_orders(examples: int, epochs: int, seed: int) -> tf.data.Dataset:
     orders = tf.data.Dataset.range(epochs).map(
         lambda epoch: tf.random.experimental.stateless_shuffle(tf.range(examples), (seed, epoch))
     )
-    options = tf.data.Options()
-    options.autotune.enabled = False  # its thread keeps the end of `fit` waiting for seconds
-    return orders.with_options(options)
+    return without_autotune(orders)
 
 
 def in_batches(part: Part, orders: tf.data.Dataset, size: int) -> tf.data.Dataset:
@@ -135,6 +132,19 @@ def in_batches(part: Part, orders: tf.data.Dataset, size: int) -> tf.data.Datase
         .map(lambda chosen: (tf.gather(images, chosen), tf.gather(labels, chosen)))
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def scoring_batches(part: Part) -> tf.data.Dataset:
+    """Return the batches of `part`, images and labels, for evaluation."""
+    examples = tf.data.Dataset.from_tensor_slices((part.images, part.labels))
+    return without_autotune(examples.batch(SCORING_BATCH))
+
+
+def without_autotune(data: tf.data.Dataset) -> tf.data.Dataset:
+    """Turn tf.data's tuning thread off: starting and joining it takes longer than such batches."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
 
 
 def evaluate(
@@ -175,17 +185,13 @@ def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float
     """Return loss and accuracy on validation and test as `{weights}_val_loss` and so on."""
     scores: dict[str, float] = {}
     for name in ("val", "test"):
-        part = dataset.parts[name]
-        values = model.evaluate(
-            part.images, part.labels, batch_size=SCORING_BATCH, verbose=0, return_dict=True
-        )
+        batches = scoring_batches(dataset.parts[name])
+        values = model.evaluate(batches, verbose=0, return_dict=True)
         scores |= {f"{weights}_{name}_{metric}": values[metric] for metric in ("loss", "accuracy")}
     return scores
 
 
 def predict(model: keras.Model, part: Part) -> NDArray[np.float32]:
     """Return the probability of each class (n, classes) for each image of `part`."""
-    probabilities: NDArray[np.float32] = model.predict(
-        part.images, batch_size=SCORING_BATCH, verbose=0
-    )
+    probabilities: NDArray[np.float32] = model.predict(scoring_batches(part), verbose=0)
     return probabilities
