@@ -152,9 +152,9 @@ def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
     """Return mean and standard deviation over all pixels of `images` (any shape).
 
     Each of the 256 values is weighted by how often it occurs, which needs no copy of the images
-    in floating point.
+    in floating point; `bincount` copies its input to 64 bits, so it gets one image at a time.
     """
-    counts, values = np.bincount(images.ravel(), minlength=256), np.arange(256.0)
+    counts, values = sum(np.bincount(i.ravel(), minlength=256) for i in images), np.arange(256.0)
     mean = np.average(values, weights=counts)
     return float(mean), float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
 

@@ -33,10 +33,11 @@ def build(config: Model, dataset: Dataset) -> keras.Model:
     ]
     for _ in range(config.depth):
         layers += hidden_layer(config)
+    # Made before the dropout, which takes a draw, too: one seed gives all variants equal weights.
+    output = keras.layers.Dense(len(dataset.class_names), activation="softmax")
     if config.dropout is not Dropout.none:
         layers.append(DROPOUT_LAYERS[config.dropout](config.dropout_rate))
-    layers.append(keras.layers.Dense(len(dataset.class_names), activation="softmax"))
-    return keras.Sequential(layers)
+    return keras.Sequential([*layers, output])
 
 
 def hidden_layer(config: Model) -> list[keras.Layer]:

@@ -79,14 +79,20 @@ def confident_mistakes(
     predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions != labels)
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    columns = 6
+    columns, title = 6, 0.5  # an image is 1 wide and 1 high, its title above takes half of that
     rows = max(1, -(-count // columns))
-    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
-    figure.suptitle(f"Most confident of {len(wrong)} mistakes on {len(labels)} validation images")
-    for axes in figure.subplots(rows, columns).flat:
-        axes.axis("off")
-    for axes, index in zip(figure.axes, surest, strict=False):
-        axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=255)
+    figure = Figure(figsize=(1.6 * columns, 2 * rows + 0.5), layout="tight")
+    # One pair of axes for all images: as many as there are images take half a second to draw.
+    axes = figure.subplots()
+    for place, index in enumerate(surest):
+        row, left = place // columns, place % columns * 1.2
+        top = -row * (1 + title)
+        extent = (left, left + 1, top - 1, top)
+        axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=255, extent=extent)
         said, true = class_names[predictions[index]], class_names[labels[index]]
-        axes.set_title(f"{said} {confidence[index]:.0%}\nis {true}", fontsize=9)
+        label = f"{said} {confidence[index]:.0%}\nis {true}"
+        axes.text(left + 0.5, top + 0.05, label, ha="center", va="bottom", fontsize=9)
+    axes.set(xlim=(-0.1, columns * 1.2 - 0.1), ylim=(-rows * (1 + title) + title, title))
+    axes.set_title(f"Most confident of {len(wrong)} mistakes on {len(labels)} validation images")
+    axes.axis("off")
     return figure

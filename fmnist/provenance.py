@@ -5,6 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def installed() -> str:
     """Return every installed distribution as the lines of a requirements file."""
     return "\n".join(sorted({f"{d.name}=={d.version}" for d in distributions()}, key=str.lower))

@@ -1,5 +1,6 @@
 """The Keras part of a run: compile, fit, and score what came of it."""
 
+import gc
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,8 @@ from fmnist.models import build
 
 log = logging.getLogger(__name__)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a sweep traces many models, on purpose
+
+gc.freeze()  # Keras collects garbage before each model: half a second, if it looks at TensorFlow
 
 SCORING_BATCH = 2500
 FALL_BACK = "training.engine=compiled: %s; stock Keras trains instead"

@@ -6,6 +6,7 @@ import pytest
 
 from fmnist.config import create
 from fmnist.models import build
+from fmnist.training import compiled_model
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +75,14 @@ def test_the_model_takes_raw_pixels_and_scales_them_itself(config, dataset):
     assert scaled.std() == pytest.approx(1, abs=1e-4)
     by_hand = (images.reshape(len(images), -1) - dataset.mean) / dataset.std
     np.testing.assert_allclose(scaled, by_hand, atol=1e-5)
+
+
+def test_one_seed_draws_the_same_weights_for_every_variant(config, dataset):
+    kernels = []
+    for variant in ("relu", "batch_norm", "batch_norm_before", "selu_dropout"):
+        model = compiled_model(config(f"model={variant}", "seed=5"), dataset)
+        dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+        kernels.append([layer.kernel.numpy() for layer in dense])
+    for other in kernels[1:]:
+        for one, same in zip(kernels[0], other, strict=True):
+            np.testing.assert_array_equal(one, same)
