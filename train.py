@@ -5,6 +5,7 @@ from omegaconf import DictConfig
 
 from fmnist.config import Config
 from fmnist.errors import job, one_line_errors
+from fmnist.sweep import concluded_studies
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -18,5 +19,5 @@ def main(composed: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors(), concluded_studies():
         main()

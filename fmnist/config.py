@@ -24,6 +24,7 @@ Initializer = Enum(
 Normalization = Enum("Normalization", "none batch_norm batch_norm_before")
 Dropout = Enum("Dropout", "none dropout alpha_dropout")
 Engine = Enum("Engine", "compiled keras")
+Metric = Enum("Metric", "best_val_accuracy last_val_accuracy")
 
 
 def number(**limits: float) -> Any:
@@ -155,6 +156,16 @@ class Tracking:
 
 
 @dataclass
+class Study:
+    """What a sweep asks, stated before its runs begin (see `fmnist.comparison.Statement`)."""
+
+    question: str = MISSING
+    metric: Metric = MISSING
+    baseline: str | None = MISSING
+    min_effect: float = number(above=0, below=1)
+
+
+@dataclass
 class Config:
     """One training run.
 
@@ -168,6 +179,7 @@ class Config:
     callbacks: dict[str, Any] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     tracking: Tracking = field(default_factory=Tracking)
+    study: Study = field(default_factory=Study)
     seed: int = number(at_least=0, below=2**32)
     output_dir: str = MISSING
 
@@ -184,7 +196,8 @@ class Config:
         except OmegaConfBaseException as error:
             raise ConfigError(one_line(error)) from error
         _check_numbers(composed)
-        for key, part in (("model", Model), ("training", Training), ("tracking", Tracking)):
+        parts = {"model": Model, "training": Training, "tracking": Tracking, "study": Study}
+        for key, part in parts.items():
             values[key] = _typed(part, values[key], f"{key}.")
         config: Config = _typed(cls, values)
         return config
@@ -192,11 +205,11 @@ class Config:
     def params(self) -> dict[str, Any]:
         """Flatten what decides the result to `{"model.depth": 20, ...}`, names as typed.
 
-        Where things are put is left out (`tracking`), or written relative to `output_dir`, so that
-        equal runs have equal params.
+        What decides nothing is left out (`tracking`, `study`); where things are put is written
+        relative to `output_dir`, so that equal runs have equal params.
         """
         values = dataclasses.asdict(self)
-        del values["tracking"], values["output_dir"]
+        del values["tracking"], values["study"], values["output_dir"]
         here = f"{self.output_dir}/"
         return {
             key: f"./{value.removeprefix(here)}" if str(value).startswith(here) else value

@@ -39,6 +39,10 @@ class TrackingError(FmnistError):
     """The tracking store cannot be used."""
 
 
+class ComparisonError(FmnistError):
+    """The runs cannot be compared as asked."""
+
+
 class TrainingError(FmnistError):
     """Training came to no usable result."""
 

@@ -68,6 +68,7 @@ def run(config: Config) -> Result:
         + dataset.source.replace(str(Path.home()), "~")
     )
     with sigterm_raises(), tracking.tracked_run(store, config, dataset) as tracked:
+        mlflow.log_metric("parameters", model.count_params())
         history = training.fit(model, dataset, config, callbacks, program)
         mlflow.log_metric("fit_seconds", time.perf_counter() - started)
         scores = training.evaluate(model, dataset, history, callbacks)

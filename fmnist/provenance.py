@@ -29,6 +29,16 @@ def command() -> str:
     )
 
 
+def choices() -> dict[str, str]:
+    """Return what was chosen from each group of conf/, as typed: `{"model": "relu", ...}`."""
+    if not HydraConfig.initialized():
+        return {}
+    chosen: dict[str, str] = HydraConfig.get().runtime.choices
+    own = {group: choice for group, choice in chosen.items() if not {"/", "@"} & set(group)}
+    own.pop("experiment", None)  # a way to write overrides, which are recorded resolved
+    return own
+
+
 def environment() -> dict[str, Any]:
     """Return the library versions, the processor, the thread counts and what else sways a run."""
     import tensorflow as tf

@@ -19,7 +19,8 @@ from fmnist.config import Tracking
 from fmnist.errors import TrackingError, one_line
 
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
-SWEEP_TAG = "sweep"
+SWEEP_TAG = "sweep"  # of a study: the folder of the sweep that makes its runs
+STUDY_TAG = "study"  # of a study: its statement
 VIEW = "?workflowType=machine_learning"  # else MLflow's UI opens for language models
 
 
@@ -29,6 +30,12 @@ class Store:
 
     uri: str
     experiment_id: str
+
+    @property
+    def variable(self) -> str:
+        """What to put before a command of `python -m fmnist` so that it finds this store."""
+        found = os.environ.get("MLFLOW_TRACKING_URI", default_uri()) == self.uri
+        return "" if found else f"MLFLOW_TRACKING_URI={shlex.quote(without_password(self.uri))} "
 
     def ui_commands(self, run: Run) -> list[str]:
         """Return what to type, and where to look, to see `run` in MLflow's UI."""
@@ -63,15 +70,45 @@ def open_store(config: Tracking) -> Store:
         TrackingError: if the store cannot be reached, read or written.
     """
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
+    with _reached(uri):
+        return Store(uri, _experiment_of_project() or _experiment(uri, config.experiment))
+
+
+def existing_store(experiment: str | None) -> Store:
+    """Open the store of `MLFLOW_TRACKING_URI`, else the one beside train.py; create nothing.
+
+    Args:
+        experiment: its name; None if the id of a run will tell.
+
+    Raises:
+        TrackingError: if there is no such store or experiment, or if it cannot be read.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
+    database = _sqlite_file(uri)
+    if database and not database.exists():
+        raise TrackingError(f"tracking store {uri}: there is none yet; train.py makes it")
+    with _reached(uri):
+        client = mlflow.MlflowClient()
+        if experiment is None:
+            return Store(uri, "")
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            names = ", ".join(e.name for e in client.search_experiments())
+            raise TrackingError(f"experiment {experiment}: choose one of {names}")
+    return Store(uri, found.experiment_id)
+
+
+@contextmanager
+def _reached(uri: str) -> Iterator[None]:
+    """Make `uri` MLflow's store, and turn what goes wrong with it into `TrackingError`."""
     try:
         with _patience(), _only_one(uri):
             mlflow.set_tracking_uri(uri)
-            experiment_id = _experiment_of_project() or _experiment(uri, config.experiment)
+            yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, ArgumentError, OSError) as error:
         shown = without_password(uri)
         reason = one_line(_root_cause(error)).replace(uri, shown)[:300]
         raise TrackingError(f"tracking store {shown}: {reason}") from error
-    return Store(uri, experiment_id)
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -109,34 +146,52 @@ def _experiment(uri: str, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def sweep_runs(store: Store, sweep: str) -> list[Run]:
-    """Return the runs of the sweep that wrote to the folder `sweep`, in the order they started."""
-    runs: list[Run] = mlflow.search_runs(
-        [store.experiment_id],
-        filter_string=f"tags.{SWEEP_TAG} = '{sweep}'",
-        order_by=["attributes.start_time ASC"],
-        output_format="list",
-    )
+def search(store: Store, condition: str = "") -> list[Run]:
+    """Return the runs of the experiment that fulfil MLflow's `condition`, in order of their start.
+
+    Raises:
+        TrackingError: if the condition is none.
+    """
+    try:
+        runs: list[Run] = mlflow.search_runs(
+            [store.experiment_id],
+            filter_string=condition,
+            order_by=["attributes.start_time ASC"],
+            output_format="list",
+        )
+    except MlflowException as error:
+        raise TrackingError(f"filter {condition}: {one_line(error)[:300]}") from error
     return runs
+
+
+def study_of(store: Store, sweep: str) -> str | None:
+    """Return the run id of the study whose runs the sweep in the folder `sweep` makes."""
+    studies = search(store, f"tags.{SWEEP_TAG} = '{sweep}'")
+    return str(studies[-1].info.run_id) if studies else None
 
 
 def _artifact_location(uri: str) -> str | None:
     """Artifacts lie beside a SQLite file; a server decides for itself."""
     if uri.startswith("http"):
         return None
-    database = make_url(uri).database if uri.startswith("sqlite") else None
-    folder = Path(database).resolve().parent if database else PROJECT
+    database = _sqlite_file(uri)
+    folder = database.resolve().parent if database else PROJECT
     return (folder / "mlartifacts").as_uri()
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    database = make_url(uri).database if uri.startswith("sqlite") else None
+    return Path(database) if database else None
 
 
 @contextmanager
 def _only_one(uri: str) -> Iterator[None]:
     """Let one process at a time in, by a lock that SQLite keeps and that dies with its holder."""
-    database = make_url(uri).database if uri.startswith("sqlite") else None
+    database = _sqlite_file(uri)
     if not database:
         yield
         return
-    if not Path(database).resolve().parent.is_dir():
+    if not database.resolve().parent.is_dir():
         raise TrackingError(f"tracking store {uri}: no such folder")
     lock = sqlite3.connect(f"{database}.lock", timeout=LOCK_TIMEOUT, isolation_level=None)
     try:

@@ -1,70 +1,85 @@
-"""The Hydra callback that ends a sweep with a table of its runs."""
+"""The Hydra side of a study: a `-m` command states its question and ends with the comparison."""
 
-import atexit
-import shlex
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.config import Tracking
-from fmnist.errors import TrackingError
-from fmnist.terminal import table
+from fmnist.config import Study, Tracking
+from fmnist.errors import FmnistError, one_line
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from fmnist.study import OpenStudy
 
-METRICS = (
-    "best_epoch",
-    "best_val_accuracy",
-    "best_test_accuracy",
-    "last_val_accuracy",
-    "last_test_accuracy",
-)
+begun: list["OpenStudy"] = []
 
 
-class SweepTable(Callback):
-    """Print one row a run at the end of a `-m` command, also of one that failed or was stopped."""
+class StudyCallback(Callback):
+    """Make a sweep a study: open the parent run of its jobs before the first of them."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Have the table printed at exit: Hydra tells its callbacks of no other failed end."""
-        tracking = OmegaConf.to_object(config.tracking)
-        assert isinstance(tracking, Tracking)
-        atexit.register(print_sweep, tracking, str(config.hydra.sweep.dir))
+        """State the question; a store that cannot be used ends the program here."""
+        from fmnist import study  # only now, because MLflow takes a second to import
+        from fmnist.comparison import Statement
+
+        tracking, asked = (OmegaConf.to_object(config[key]) for key in ("tracking", "study"))
+        assert isinstance(tracking, Tracking) and isinstance(asked, Study)
+        swept = swept_values(config)
+        variants = {key: values for key, values in swept.items() if key != "seed"}
+        try:
+            statement = Statement(
+                asked.question,
+                asked.metric.name,
+                tuple(variants) or ("model",),
+                asked.baseline,
+                asked.min_effect,
+                math.prod(map(len, variants.values())) or None,
+                tuple(map(int, swept.get("seed", [config.seed]))),
+            )
+            name = config.hydra.runtime.choices.get("experiment") or "sweep of " + ", ".join(swept)
+            begun.append(study.begin(tracking, statement, name, str(config.hydra.sweep.dir)))
+        except FmnistError as error:
+            sys.exit(f"error: {one_line(error)}")  # Hydra makes a mere warning of exceptions
 
 
-def print_sweep(tracking: Tracking, sweep: str) -> None:
-    """Print the runs of the sweep that wrote to the folder `sweep`, if any were begun."""
-    from fmnist.store import open_store, sweep_runs
+@contextmanager
+def concluded_studies() -> Iterator[None]:
+    """End each study that was begun meanwhile with its comparison, also if jobs failed.
 
+    Hydra tells its callbacks nothing of a sweep that ends badly.
+    """
+    status = "FAILED"
     try:
-        runs = sweep_runs(open_store(tracking), sweep)
-    except TrackingError:
-        return  # each job has said so
-    rows = [
-        [name, *(_cell(run, metric) for metric in METRICS)]
-        for name, run in zip(distinct_names(runs), runs, strict=True)
-    ]
-    if rows:
-        print(table(["run", *METRICS], rows))
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        while begun:
+            from fmnist import study
+
+            study.conclude(begun.pop(), status)
 
 
-def distinct_names(runs: "list[Run]") -> list[str]:
-    """Name each run by those of its overrides that not all the runs share, and by a bad end."""
-    overrides = [shlex.split(run.data.tags["command"])[2:] for run in runs]
-    shared = set.intersection(*map(set, overrides)) if len(runs) > 1 else set()
-    names = [
-        " ".join(o for o in own if o not in shared) or run.info.run_name
-        for own, run in zip(overrides, runs, strict=True)
-    ]
-    return [
-        name if run.info.status == "FINISHED" else f"{name} ({run.info.status})"
-        for name, run in zip(names, runs, strict=True)
-    ]
-
-
-def _cell(run: "Run", metric: str) -> float | int | str:
-    if metric not in run.data.metrics:
-        return "-"
-    value = run.data.metrics[metric]
-    return int(value) if metric == "best_epoch" else value
+def swept_values(config: DictConfig) -> dict[str, list[str]]:
+    """Return the keys that the sweep varies, as typed, with their values; none if unlimited."""
+    params = config.hydra.sweeper.get("params") or {}
+    task: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    swept: dict[str, list[str]] = {}
+    parser = OverridesParser.create()
+    for override in parser.parse_overrides([*(f"{k}={v}" for k, v in params.items()), *task]):
+        key = override.get_key_element().lstrip("+")
+        swept.pop(key, None)  # the command line goes before the sweeper's params
+        glob = override.value_type is ValueType.GLOB_CHOICE_SWEEP
+        if override.is_discrete_sweep() and not glob:
+            swept[key] = list(override.sweep_string_iterator())
+        elif override.is_sweep_override():
+            swept[key] = []
+    return swept

@@ -1,5 +1,6 @@
 """What MLflow records of one run, from its inputs to its final status."""
 
+import hashlib
 import os
 import traceback
 from collections.abc import Iterator
@@ -20,8 +21,8 @@ from mlflow.types import Schema, TensorSpec
 from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, one_line
-from fmnist.provenance import command, environment, installed, uncommitted
-from fmnist.store import SWEEP_TAG, Store, environment_variables
+from fmnist.provenance import choices, command, environment, installed, uncommitted
+from fmnist.store import Store, environment_variables, study_of
 
 if TYPE_CHECKING:
     import keras
@@ -33,24 +34,25 @@ INPUT_EXAMPLES = 2
 def tracked_run(store: Store, config: Config, dataset: Dataset) -> Iterator[Run]:
     """Open a run that knows all its inputs, and close it with the status that is true.
 
-    Under `mlflow run` it is the run that `mlflow run` opened; in a sweep under `mlflow run`,
-    each job is a child of that run. Ends as FINISHED, as KILLED on Ctrl-C and SIGTERM, or as
+    Under `mlflow run` it is the run that `mlflow run` opened; in a sweep each job is a child of
+    the study's run. Ends as FINISHED, as KILLED on Ctrl-C and SIGTERM, or as
     FAILED with the error as a tag and its traceback as `error.txt`.
     """
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     sweep = hydra.sweep.dir if hydra and hydra.mode is RunMode.MULTIRUN else None
-    opened = os.environ.get("MLFLOW_RUN_ID")
+    study = study_of(store, sweep) if sweep else None
+    opened = None if sweep else os.environ.get("MLFLOW_RUN_ID")
     # In a sweep the first job would take the opened run for itself, and its end forget it.
     with environment_variables(**({"MLFLOW_RUN_ID": None} if sweep else {})):
         run = mlflow.start_run(
             experiment_id=store.experiment_id,
-            run_name=None if opened and not sweep else f"{config.model.name} seed {config.seed}",
-            parent_run_id=opened if sweep else None,
-            nested=bool(opened and sweep),
+            run_name=None if opened else f"{config.model.name} seed {config.seed}",
+            parent_run_id=study,
+            nested=bool(study),
         )
         try:
             _log_params(config, run)
-            _log_inputs(config, dataset, sweep)
+            _log_inputs(config, dataset)
             yield run
         except KeyboardInterrupt:
             mlflow.end_run("KILLED")
@@ -64,14 +66,14 @@ def tracked_run(store: Store, config: Config, dataset: Dataset) -> Iterator[Run]
 
 
 def _log_params(config: Config, run: Run) -> None:
-    params = config.params()
+    params = config.params() | choices()
     for key, recorded in run.data.params.items():  # none, unless `mlflow run` opened the run
         if str(params.get(key, recorded)) != recorded:
             raise ConfigError(f"{key}={params[key]}: `mlflow run` has {recorded}; use -P {key}=")
     mlflow.log_params(params)
 
 
-def _log_inputs(config: Config, dataset: Dataset, sweep: str | None) -> None:
+def _log_inputs(config: Config, dataset: Dataset) -> None:
     patch = uncommitted()
     machine = environment()
     tags = {
@@ -81,7 +83,9 @@ def _log_inputs(config: Config, dataset: Dataset, sweep: str | None) -> None:
         "processor": machine["processor"],
         "output_dir": config.output_dir,
     }
-    mlflow.set_tags(tags | ({SWEEP_TAG: sweep} if sweep else {}))
+    if patch:
+        tags["git.patch"] = hashlib.sha256(patch.encode()).hexdigest()[:16]
+    mlflow.set_tags(tags)
     mlflow.log_dict(machine, "environment/environment.json")
     mlflow.log_text(installed(), "environment/requirements.txt")
     if patch:

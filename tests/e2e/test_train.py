@@ -1,5 +1,6 @@
 """`python train.py` as a person types it, in a process of its own."""
 
+import json
 import os
 import signal
 import socket
@@ -48,22 +49,58 @@ def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
     assert "epoch 2/2" in (tmp_path / "output" / "train.log").read_text()
 
 
-def test_a_sweep_is_one_run_a_job_and_ends_with_a_table(tmp_path):
-    done = train("-m", *QUICK, "model=relu,selu", "seed=1,2", folder=tmp_path)
+def test_a_sweep_is_a_study_that_ends_with_its_comparison(tmp_path):
+    question = "study.question=Does SELU help?"
+    done = train("-m", *QUICK, "model=relu,selu", "seed=1,2", question, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    runs = runs_in(tmp_path)
-    assert sorted(run.info.run_name for run in runs) == [
+    *children, study = sorted(runs_in(tmp_path), key=lambda run: "study" in run.data.tags)
+    assert sorted(run.info.run_name for run in children) == [
         "relu seed 1",
         "relu seed 2",
         "selu seed 1",
         "selu seed 2",
     ]
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    table = [line.split("|")[1:-1] for line in done.stdout.splitlines()[-6:]]
-    names = [row[0].strip() for row in table[2:]]
-    assert names == [f"model={model} seed={seed}" for model in ("relu", "selu") for seed in (1, 2)]
-    last = next(run for run in runs if run.info.run_name == "selu seed 2")
-    assert float(table[-1][2]) == pytest.approx(last.data.metrics["best_val_accuracy"], abs=0.5e-4)
+    assert study.info.run_name == "sweep of model, seed"
+    assert {run.info.status for run in (*children, study)} == {"FINISHED"}
+    parents = {run.data.tags["mlflow.parentRunId"] for run in children}
+    assert parents == {study.info.run_id}
+    report = mlflow.artifacts.load_text(f"{study.info.artifact_uri}/comparison/comparison.md")
+    assert report in done.stdout and report.startswith("Does SELU help?\n")
+    content = mlflow.artifacts.load_dict(f"{study.info.artifact_uri}/comparison/comparison.json")
+    for variant in content["variants"]:
+        own = [run for run in children if run.data.params["model"] == variant["name"]]
+        expected = {run.data.params["seed"]: run.data.metrics["best_val_accuracy"] for run in own}
+        assert variant["values"] == expected
+    [conclusion] = content["conclusions"]
+    assert "selu" in conclusion and conclusion in study.data.tags["mlflow.note.content"]
+    assert conclusion in report
+
+    def compare(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "fmnist", "compare", *arguments],
+            cwd=PROJECT,
+            env=ENVIRONMENT | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    for arguments in ((), (study.info.run_id,)):
+        again = compare(*arguments)
+        assert (again.returncode, again.stdout.strip()) == (0, report.strip()), again.stderr
+    assert f"python -m fmnist compare {study.info.run_id}" in done.stdout
+    seeds = compare("--filter", "params.seed = '1'", "--format", "json", "--baseline", "selu")
+    assert [v["name"] for v in json.loads(seeds.stdout)["variants"]] == ["selu", "relu"]
+    for arguments, message in {
+        ("nowhere",): "error: study nowhere: Run with id=nowhere not found",
+        (children[0].info.run_id,): "is no study; without it the latest study is compared",
+        ("--experiment", "other"): "error: experiment other: choose one of fmnist, Default",
+        ("--filter", "model is relu"): "error: filter model is relu: Invalid clause",
+        ("--by", "model.name"): "error: the runs differ in more than model.name and seed: model",
+    }.items():
+        refused = compare(*arguments)
+        assert refused.returncode == 1 and message in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
 
 
 def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
@@ -77,10 +114,14 @@ def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
     assert done.stderr.splitlines()[-1] == message
     assert message in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    assert sorted(run.info.status for run in runs_in(tmp_path)) == ["FAILED", "FINISHED"]
-    finished, failed = done.stdout.splitlines()[-2:]
-    assert "optimizer.learning_rate=0.01" in finished and " | " in finished
-    assert "optimizer.learning_rate=10000000000.0" in failed and "(FAILED)" in failed
+    by_name = {run.info.run_name: run for run in runs_in(tmp_path)}
+    assert by_name["sweep of optimizer.learning_rate"].info.status == "FAILED"
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    header, _, finished, diverged = (row for row in rows if len(row) == 11)
+    assert header[-2].strip() == "not finished"
+    assert finished[1].strip() == "0.01" and finished[2].strip() == "1"
+    assert diverged[1].strip() == "10000000000.0" and diverged[-2].strip() == "1 diverged"
+    assert "2 of 3 planned variants have run" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""Statistics of paired seeds: arrays in, numbers out, and a verdict in words."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+CONFIDENCE = 0.95  # of every interval
+ALPHA = 0.05  # probability that a family of comparisons calls any tie a difference
+POWER = 0.8  # probability of telling a true difference that a number of seeds is planned for
+
+
+class Verdict(StrEnum):
+    """What the paired seeds say about a variant against the baseline."""
+
+    better = "better"
+    worse = "worse"
+    equivalent = "equivalent"
+    unknown = "no evidence of a difference"
+    untested = "nothing can be concluded"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean of n values and its 95 % interval, which is NaN for one value, as all is for none."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A variant's paired difference from the baseline; positive is better.
+
+    `spread` is the standard deviation of the differences. `p` is of the hypothesis that there is
+    none, `p_equivalent` of the one that it is at least `margin`, both corrected for the number of
+    comparisons. All three are NaN where fewer than two seeds pair.
+    """
+
+    estimate: Estimate
+    spread: float
+    p: float
+    p_equivalent: float
+    verdict: Verdict
+
+
+def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+    """Return mean and Student's t interval of independent `values` (n,)."""
+    array = np.asarray(values, float)
+    n = len(array)
+    mean = float(array.mean()) if n else math.nan
+    if n < 2:
+        return Estimate(mean, math.nan, math.nan, n)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(array))
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def compare(pairs: Sequence[ArrayLike], margin: float, alpha: float = ALPHA) -> list[Difference]:
+    """Compare variants with the baseline by Student's paired t-test.
+
+    The p-values of all variants are corrected together after Holm (1979), so that the chance of
+    calling any of several equal variants better or worse is at most `alpha`. A difference is
+    called equivalent if two one-sided tests (Schuirmann, 1987), corrected likewise, bound it by
+    `margin`; that goes before "better" and "worse", because such a difference does not matter.
+
+    Args:
+        pairs: for each variant its differences (n,) from the baseline, one a seed.
+        margin: the smallest difference that matters, in the unit of the differences.
+        alpha: family-wise error rate.
+    """
+    arrays = [np.asarray(differences, float) for differences in pairs]
+    raw = [_p_values(differences, margin) for differences in arrays]
+    different = holm([p for p, _ in raw])
+    equivalent = holm([p for _, p in raw])
+    results = []
+    for differences, p, p_equivalent in zip(arrays, different, equivalent, strict=True):
+        estimate = mean_interval(differences)
+        spread = float(differences.std(ddof=1)) if len(differences) > 1 else math.nan
+        verdict = _verdict(estimate, p, p_equivalent, alpha)
+        results.append(Difference(estimate, spread, p, p_equivalent, verdict))
+    return results
+
+
+def _p_values(differences: np.ndarray, margin: float) -> tuple[float, float]:
+    """Return p of "no difference" and p of "at least `margin`", uncorrected."""
+    if len(differences) < 2:
+        return math.nan, math.nan
+    mean, error = differences.mean(), stats.sem(differences)
+    if error == 0:
+        # Accuracies are counts: equal differences are a coincidence of few seeds, no certainty.
+        return 1.0, 0.0 if mean == 0 else 1.0
+    student = stats.t(len(differences) - 1)
+    return (
+        float(2 * student.sf(abs(mean) / error)),
+        float(student.sf((margin - abs(mean)) / error)),
+    )
+
+
+def _verdict(estimate: Estimate, p: float, p_equivalent: float, alpha: float) -> Verdict:
+    if estimate.n < 2:
+        return Verdict.untested
+    if p_equivalent <= alpha:
+        return Verdict.equivalent
+    if p <= alpha:
+        return Verdict.better if estimate.mean > 0 else Verdict.worse
+    return Verdict.unknown
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number (Holm, 1979); NaN stands for no test and stays."""
+    corrected = [math.nan] * len(p_values)
+    tested = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    largest = 0.0
+    for rank, (p, i) in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p))
+        corrected[i] = largest
+    return corrected
+
+
+def power(effect: float, spread: float, n: int, comparisons: int, alpha: float = ALPHA) -> float:
+    """Return the probability that n paired seeds tell `effect` from zero.
+
+    Args:
+        effect: the true difference.
+        spread: standard deviation of the paired differences, in the same unit.
+        n: seeds a variant.
+        comparisons: number of variants compared with the baseline; the strictest of Holm's
+            levels is assumed.
+        alpha: family-wise error rate.
+    """
+    bound = stats.t.ppf(1 - alpha / comparisons / 2, n - 1)
+    shift = effect / spread * math.sqrt(n)
+    return float(stats.nct.sf(bound, n - 1, shift) + stats.nct.cdf(-bound, n - 1, shift))
+
+
+def seeds_needed(effect: float, spread: float, comparisons: int) -> int:
+    """Return how many paired seeds tell `effect` from zero with a probability of 80 %."""
+    n = 2
+    while power(effect, spread, n, comparisons) < POWER:
+        n += 1
+    return n

@@ -1,0 +1,155 @@
+"""Studies in the tracking store: a parent run with a statement, its runs, and their comparison."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlflow
+import numpy as np
+from matplotlib.figure import Figure
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from numpy.typing import NDArray
+
+from fmnist import comparison_plots as plots
+from fmnist import report
+from fmnist.comparison import Comparison, Statement, Trained, comparison
+from fmnist.config import Tracking
+from fmnist.errors import ComparisonError, TrackingError, one_line
+from fmnist.store import STUDY_TAG, SWEEP_TAG, Store, open_store, search
+
+NOTE = MLFLOW_RUN_NOTE  # the description at the top of the run's page
+NOTE_LENGTH = 4000  # characters; a tag holds 8,000 bytes
+
+FACTS = ("data.fingerprint", "mlflow.source.git.commit", "git.patch", "engine")
+"""Tags that must be equal for runs to be pooled."""
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study whose runs are being made."""
+
+    store: Store
+    run_id: str
+
+
+def begin(tracking: Tracking, statement: Statement, name: str, sweep: str) -> OpenStudy:
+    """Open the parent run, which the jobs find by the folder `sweep`, and state the question.
+
+    Under `mlflow run` the run that it opened becomes the parent.
+
+    Raises:
+        TrackingError: if the store cannot be used.
+    """
+    store = open_store(tracking)
+    client = mlflow.MlflowClient()
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id is None:
+        with mlflow.start_run(experiment_id=store.experiment_id, run_name=name) as run:
+            run_id = run.info.run_id
+        client.update_run(run_id, "RUNNING")
+    for key, value in {
+        STUDY_TAG: json.dumps(dataclasses.asdict(statement)),
+        SWEEP_TAG: sweep,
+        NOTE: statement.question,
+    }.items():
+        client.set_tag(run_id, key, value)
+    return OpenStudy(store, run_id)
+
+
+def conclude(study: OpenStudy, status: str) -> None:
+    """Print the comparison of the study's runs, log it to the parent run, and end that."""
+    client = mlflow.MlflowClient()
+    statement, runs = load(study.store, study.run_id)
+    try:
+        answer = comparison(runs, statement)
+    except ComparisonError as error:
+        text = f"no comparison: {one_line(error)}"
+    else:
+        text = report.markdown(answer)
+        drawn = pictures(answer)
+        for name, content in {
+            "comparison.html": report.html(answer, drawn),
+            "comparison.md": text,
+            "comparison.json": report.as_json(answer),
+        }.items():
+            client.log_text(study.run_id, content, f"comparison/{name}")
+        for title, figure in drawn.items():
+            name = title.lower().replace(" ", "_")
+            client.log_figure(study.run_id, figure, f"comparison/{name}.png")
+        note = "\n\n".join([statement.question, *answer.conclusions])
+        client.set_tag(study.run_id, NOTE, note[:NOTE_LENGTH])
+    client.set_terminated(study.run_id, status)
+    print(f"\n{text}\n\nagain:  {study.store.variable}python -m fmnist compare {study.run_id}")
+
+
+def latest(store: Store) -> str:
+    """Return the run id of the experiment's latest study.
+
+    Raises:
+        TrackingError: if there is none.
+    """
+    studies = search(store, f"tags.{STUDY_TAG} LIKE '%'")
+    if not studies:
+        raise TrackingError("no study in this experiment yet: `train.py -m` makes one; or --runs")
+    return str(studies[-1].info.run_id)
+
+
+def load(store: Store, run_id: str) -> tuple[Statement, list[Trained]]:
+    """Return the statement and the runs of the study with the parent run `run_id`.
+
+    Raises:
+        TrackingError: if there is no such run, or if it is no study.
+    """
+    try:
+        run = mlflow.get_run(run_id)
+    except MlflowException as error:
+        raise TrackingError(f"study {run_id}: {one_line(error)}") from error
+    tags = run.data.tags
+    if STUDY_TAG not in tags:
+        raise TrackingError(f"run {run_id}: is no study; without it the latest study is compared")
+    values = json.loads(tags[STUDY_TAG])
+    lists: dict[str, Any] = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+    statement = Statement(**(values | lists))
+    store = Store(store.uri, run.info.experiment_id)
+    return statement, runs_of(store, f"tags.{MLFLOW_PARENT_RUN_ID} = '{run_id}'")
+
+
+def runs_of(store: Store, condition: str | None) -> list[Trained]:
+    """Return the experiment's runs that fulfil MLflow's `condition`, studies themselves apart."""
+    runs = search(store, condition or "")
+    return [trained(run) for run in runs if STUDY_TAG not in run.data.tags]
+
+
+def trained(run: Run) -> Trained:
+    """Return what a comparison needs of a run."""
+    tags, status = run.data.tags, run.info.status
+    if tags.get("error", "").startswith("TrainingError"):
+        status = "diverged"
+    facts = {name: tags[name] for name in FACTS if name in tags}
+    return Trained(run.info.run_id, status, run.data.params, facts, run.data.metrics)
+
+
+def pictures(answer: Comparison) -> dict[str, Figure]:
+    """Draw the comparison, with what its runs logged epoch by epoch; by title."""
+    histories = {v.name: _history(list(v.run_ids.values())) for v in answer.variants if v.run_ids}
+    return {
+        "Differences from the baseline": plots.forest(answer),
+        "Every seed": plots.seeds(answer),
+        "Learning curves": plots.curves(histories, plots.colours(answer)),
+    }
+
+
+def _history(run_ids: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Return the validation metrics (runs, epochs); NaN where a run has stopped before."""
+    client = mlflow.MlflowClient()
+    history = {}
+    for metric in ("val_loss", "val_accuracy"):
+        values = [[m.value for m in client.get_metric_history(run, metric)] for run in run_ids]
+        longest = max(map(len, values))
+        history[metric] = np.array([v + [np.nan] * (longest - len(v)) for v in values])
+    return history
