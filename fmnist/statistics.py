@@ -124,10 +124,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def power(effect: float, spread: float, n: int, comparisons: int, alpha: float = ALPHA) -> float:
-    """Return the probability that n paired seeds tell `effect` from zero.
+    """Return the probability that n paired seeds find `effect`, and in its true direction.
 
     Args:
-        effect: the true difference.
+        effect: the true difference, above 0.
         spread: standard deviation of the paired differences, in the same unit.
         n: seeds a variant.
         comparisons: number of variants compared with the baseline; the strictest of Holm's
@@ -135,8 +135,7 @@ def power(effect: float, spread: float, n: int, comparisons: int, alpha: float =
         alpha: family-wise error rate.
     """
     bound = stats.t.ppf(1 - alpha / comparisons / 2, n - 1)
-    shift = effect / spread * math.sqrt(n)
-    return float(stats.nct.sf(bound, n - 1, shift) + stats.nct.cdf(-bound, n - 1, shift))
+    return float(stats.nct.sf(bound, n - 1, effect / spread * math.sqrt(n)))
 
 
 def seeds_needed(effect: float, spread: float, comparisons: int) -> int:

@@ -92,6 +92,11 @@ def test_runs_that_differ_in_more_than_variant_and_seed_are_not_pooled_silently(
     assert any(departure.startswith(f"{key} differs") for departure in answer.departures)
 
 
+def test_a_question_asked_after_the_runs_says_so():
+    statement = Statement(baseline="relu").asking(baseline="selu", metric=None, min_effect=0.005)
+    assert comparison(runs(), statement).departures == ["baseline was chosen after the runs"]
+
+
 def test_any_param_can_make_the_variants():
     tried = [
         trained("relu", seed, 0.8 + rate + seed / 1000, optimizer_rate=str(rate))

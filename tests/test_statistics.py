@@ -69,5 +69,6 @@ def test_the_power_is_what_simulation_gives():
         stats.ttest_1samp(draw.normal(0.01, 0.008, 6), 0).pvalue < 0.05 / 5 for _ in range(4000)
     ]
     assert power(0.01, 0.008, 6, comparisons=5) == pytest.approx(np.mean(found), abs=0.03)
+    assert power(0.03, 0.005, 10, comparisons=5) == pytest.approx(1)
     n = seeds_needed(0.005, 0.008, comparisons=5)
     assert power(0.005, 0.008, n, 5) >= 0.8 > power(0.005, 0.008, n - 1, 5)

@@ -50,8 +50,8 @@ def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
 
 
 def test_a_sweep_is_a_study_that_ends_with_its_comparison(tmp_path):
-    question = "study.question=Does SELU help?"
-    done = train("-m", *QUICK, "model=relu,selu", "seed=1,2", question, folder=tmp_path)
+    asked = ("+experiment=quick", "model=relu,selu", "seed=1,2", "study.question=Does SELU help?")
+    done = train("-m", *QUICK, *asked, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     *children, study = sorted(runs_in(tmp_path), key=lambda run: "study" in run.data.tags)
     assert sorted(run.info.run_name for run in children) == [
@@ -60,7 +60,7 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(tmp_path):
         "selu seed 1",
         "selu seed 2",
     ]
-    assert study.info.run_name == "sweep of model, seed"
+    assert study.info.run_name == "quick"
     assert {run.info.status for run in (*children, study)} == {"FINISHED"}
     parents = {run.data.tags["mlflow.parentRunId"] for run in children}
     assert parents == {study.info.run_id}
@@ -71,6 +71,10 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(tmp_path):
         own = [run for run in children if run.data.params["model"] == variant["name"]]
         expected = {run.data.params["seed"]: run.data.metrics["best_val_accuracy"] for run in own}
         assert variant["values"] == expected
+    assert content["statement"]["variants"] == 2 and content["statement"]["seeds"] == [1, 2]
+    assert content["variants"][0]["name"] == content["statement"]["baseline"] == "relu"
+    page = mlflow.artifacts.load_text(f"{study.info.artifact_uri}/comparison/comparison.html")
+    assert page.count('src="data:image/png;base64,') == 3
     [conclusion] = content["conclusions"]
     assert "selu" in conclusion and conclusion in study.data.tags["mlflow.note.content"]
     assert conclusion in report
