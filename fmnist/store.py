@@ -18,6 +18,7 @@ from fmnist import PROJECT
 from fmnist.config import Tracking
 from fmnist.errors import TrackingError, one_line
 
+GIVEN_URI = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow overwrites the variable later
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
 SWEEP_TAG = "sweep"  # of a study: the folder of the sweep that makes its runs
 STUDY_TAG = "study"  # of a study: its statement
@@ -34,7 +35,7 @@ class Store:
     @property
     def variable(self) -> str:
         """What to put before a command of `python -m fmnist` so that it finds this store."""
-        found = os.environ.get("MLFLOW_TRACKING_URI", default_uri()) == self.uri
+        found = (GIVEN_URI or default_uri()) == self.uri
         return "" if found else f"MLFLOW_TRACKING_URI={shlex.quote(without_password(self.uri))} "
 
     def ui_commands(self, run: Run) -> list[str]:

@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config import Study, Tracking
-from fmnist.errors import FmnistError, one_line
+from fmnist.errors import ConfigError, FmnistError, one_line
 
 if TYPE_CHECKING:
     from fmnist.study import OpenStudy
@@ -40,12 +40,19 @@ class StudyCallback(Callback):
                 asked.baseline,
                 asked.min_effect,
                 math.prod(map(len, variants.values())) or None,
-                tuple(map(int, swept.get("seed", [config.seed]))),
+                tuple(map(_seed, swept.get("seed", [config.seed]))),
             )
             name = config.hydra.runtime.choices.get("experiment") or "sweep of " + ", ".join(swept)
             begun.append(study.begin(tracking, statement, name, str(config.hydra.sweep.dir)))
         except FmnistError as error:
             sys.exit(f"error: {one_line(error)}")  # Hydra makes a mere warning of exceptions
+
+
+def _seed(value: str | int) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ConfigError(f"seed={value}: must be a whole number") from None
 
 
 @contextmanager

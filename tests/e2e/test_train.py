@@ -92,7 +92,8 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(tmp_path):
     for arguments in ((), (study.info.run_id,)):
         again = compare(*arguments)
         assert (again.returncode, again.stdout.strip()) == (0, report.strip()), again.stderr
-    assert f"python -m fmnist compare {study.info.run_id}" in done.stdout
+    again = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/mlflow.db python -m fmnist compare "
+    assert done.stdout.splitlines()[-1] == f"again:  {again}{study.info.run_id}"
     seeds = compare("--filter", "params.seed = '1'", "--format", "json", "--baseline", "selu")
     assert [v["name"] for v in json.loads(seeds.stdout)["variants"]] == ["selu", "relu"]
     for arguments, message in {
@@ -137,6 +138,7 @@ def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
         (["training.epochs=ten"], "error: training.epochs: Value 'ten' of type 'str' could not"),
         (["+model.dept=3"], "error: model.dept: no such key; there are name, activation,"),
         (["data=idx"], "error: data.dir: a value is needed"),
+        (["-m", "seed=1,b"], "error: seed=b: must be a whole number"),
         (["optimizer=null"], "error: Config group override must be a string or a list"),
         (["hydra.run.dir=/proc/nowhere"], "error: [Errno 2] No such file or directory: '/proc/no"),
         (["data.dir=/nowhere"], "error: /nowhere: no such folder"),
@@ -206,6 +208,31 @@ def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
     assert tracked.info.status == "KILLED"
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert len(client.get_metric_history(tracked.info.run_id, "val_loss")) >= 3
+
+
+def test_a_sweep_that_is_stopped_compares_what_it_had(tmp_path):
+    process = subprocess.Popen(
+        train_command(tmp_path, "-m", *QUICK, "model=relu,selu", "seed=1,2"),
+        cwd=PROJECT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    epochs = (line for line in process.stdout if line.startswith("epoch 1/2"))
+    next(epochs), next(epochs)  # of the second run
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert errors.splitlines()[-1] == "stopped by SIGINT; what was tracked until now is kept"
+    assert "- 1 of 2 planned variants have run" in output
+    ended = {run.info.run_name: run.info.status for run in runs_in(tmp_path)}
+    assert ended == {
+        "relu seed 1": "FINISHED",
+        "relu seed 2": "KILLED",
+        "sweep of model, seed": "KILLED",
+    }
 
 
 def test_an_unreachable_server_is_told_before_training(tmp_path):
