@@ -63,8 +63,10 @@ def test_each_epoch_is_tracked_once_and_counted_from_one(finished):
             assert [point.value for point in points] == pytest.approx(result.history[name])
     assert tracked.data.metrics["learning_rate"] == 0.01
     summary = {f"{w}_{p}_{m}" for w in ("best", "last") for p in ("val", "test") for m in names[:2]}
-    assert set(tracked.data.metrics) == summary | set(names) | {"best_epoch", "fit_seconds"}
-    for name in (*summary, "best_epoch", "fit_seconds"):
+    summary |= {"best_epoch", "fit_seconds", "parameters"}
+    assert set(tracked.data.metrics) == summary | set(names)
+    assert tracked.data.metrics["parameters"] == result.model.count_params()
+    for name in summary:
         assert len(client.get_metric_history(tracked.info.run_id, name)) == 1, name
 
 
