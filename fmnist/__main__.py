@@ -22,9 +22,10 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         "with a verdict. Without STUDY, --runs or --filter: the latest study."
     )
     parser.set_defaults(command=compare)
-    parser.add_argument("study", nargs="?", metavar="STUDY", help="run id of a study's parent run")
-    parser.add_argument("--runs", action="store_true", help="all runs of the experiment instead")
-    parser.add_argument("--filter", metavar="F", help="runs of the experiment: params.model='relu'")
+    picked = parser.add_mutually_exclusive_group()
+    picked.add_argument("study", nargs="?", metavar="STUDY", help="run id of a study's parent run")
+    picked.add_argument("--runs", action="store_true", help="all runs of the experiment instead")
+    picked.add_argument("--filter", metavar="F", help="runs of the experiment: params.model='relu'")
     parser.add_argument("--experiment", default="fmnist", help="MLflow experiment (%(default)s)")
     parser.add_argument("--by", metavar="PARAM,…", help="params that make the variants (model)")
     parser.add_argument("--metric", help="best_val_accuracy or last_val_accuracy decides")

@@ -24,6 +24,8 @@ METRICS = {"best_val_accuracy": "best_test_accuracy", "last_val_accuracy": "last
 USUAL_SPREAD = 0.005
 """Standard deviation of paired differences in `experiment=tutorial`, where one seed shows none."""
 
+MOST_SEEDS = 100  # a plan for more than these is no plan
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -120,12 +122,7 @@ class Comparison:
         assert difference is not None
         n, baseline = difference.estimate.n, self.variants[0].name
         unknown = difference.verdict in (Verdict.untested, Verdict.unknown)
-        spread = difference.spread if difference.spread > 0 else USUAL_SPREAD
-        needed = (
-            f" About {self.seeds_needed(spread)} seeds a variant would tell {self.margin} apart."
-            if unknown
-            else ""
-        )
+        needed = f" {self._plan(difference.spread)}" if unknown and variant.values else ""
         if difference.verdict is Verdict.untested:
             return (
                 f"Nothing can be concluded about {variant.name}: seeds in common with {baseline}: "
@@ -140,9 +137,16 @@ class Comparison:
             return f"{variant.name} is equivalent to {baseline} within {self.margin}: {size}"
         return f"{variant.name} is {difference.verdict} than {baseline}: {size}"
 
-    def seeds_needed(self, spread: float) -> int:
-        """Return how many seeds a variant tell the smallest difference that matters."""
-        return seeds_needed(self.statement.min_effect, spread, len(self.variants) - 1)
+    def _plan(self, spread: float) -> str:
+        """Say how many seeds tell the smallest difference that matters."""
+        measured = spread > 0
+        comparisons = len(self.variants) - 1
+        n = seeds_needed(
+            self.statement.min_effect, spread if measured else USUAL_SPREAD, comparisons
+        )
+        many = f"about {n}" if n <= MOST_SEEDS else f"far more than {MOST_SEEDS}"
+        source = "as these seeds spread" if measured else "as seeds spread in experiment=tutorial"
+        return f"To tell {self.margin} apart takes {many} seeds a variant, {source}."
 
 
 def comparison(
@@ -170,18 +174,23 @@ def comparison(
     if not any(finished.values()):
         raise ComparisonError(f"none of {len(runs)} runs is finished: there is nothing to compare")
     differing = differences(list(finished.values()), statement.by)
-    if refused := {key: values for key, values in differing.items() if key not in allow}:
+    allowed = {key for a in allow for key in differing if key == a or key.startswith(f"{a}.")}
+    if refused := {key: values for key, values in differing.items() if key not in allowed}:
         raise ComparisonError(
             f"the runs differ in more than {', '.join(statement.by)} and seed: "
             + "; ".join(f"{key} is {' or '.join(values)}" for key, values in refused.items())
             + f". Pick some with --filter, or pool them with --allow {','.join(refused)}"
         )
+    for variant, group in finished.items():
+        _refuse_mixed_seeds(variant, group)
     name = statement.baseline or next(n for n, group in finished.items() if group)
     if name not in groups:
         raise ComparisonError(f"baseline {name}: choose one of {', '.join(groups)}")
     order = [name, *(n for n in groups if n != name)]
     variants = [_variant(n, groups[n], statement.metric) for n in order]
     departures = [f"{key} differs: {', '.join(values)}" for key, values in differing.items()]
+    if statement.baseline is None and name != (first := next(iter(groups))):
+        departures.append(f"{first} has no finished run, so {name} is the baseline")
     departures += _departures(groups, statement)
     return Comparison(statement, _with_differences(variants, statement), departures)
 
@@ -211,6 +220,19 @@ def differences(groups: Sequence[Sequence[Trained]], by: Sequence[str]) -> dict[
         if not free and (between or any(len(own) > 1 for own in within)):
             found[key] = sorted(values)
     return found
+
+
+def _refuse_mixed_seeds(variant: str, runs: Sequence[Trained]) -> None:
+    """Refuse to let one run stand for others of its seed that were set up otherwise."""
+    settings: dict[int, Mapping[str, str]] = {}
+    for run in runs:
+        own = {**run.params, **run.facts}
+        other = settings.setdefault(run.seed, own)
+        if differing := sorted(k for k in {*own, *other} if own.get(k) != other.get(k)):
+            raise ComparisonError(
+                f"{variant} has several runs of seed {run.seed}, which differ in "
+                f"{', '.join(differing)}: pick some with --filter, or name what differs in --by"
+            )
 
 
 def _variant(name: str, runs: Sequence[Trained], metric: str) -> Variant:

@@ -43,7 +43,7 @@ def curves(
             axes.fill_between(epochs, *bounds, color=colour[name], alpha=0.15, linewidth=0)
         every = np.concatenate([history[metric].ravel() for history in histories.values()])
         low, high = np.nanmin(every), np.nanmax(every)
-        space = 0.05 * (high - low)  # intervals of few seeds go beyond what a metric can be
+        space = 0.05 * (high - low) or 0.01  # intervals of few seeds go beyond what a metric can be
         axes.set(xlabel="epoch", ylabel=metric, ylim=(low - space, high + space))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

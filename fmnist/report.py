@@ -16,8 +16,9 @@ from fmnist.statistics import Estimate
 from fmnist.terminal import table
 
 FOOTNOTE = (
-    "Intervals hold the true mean in 95 % of studies (Student's t). p is of the paired t-test over "
-    "the seeds, corrected for the number of variants (Holm); validation decides, test never does."
+    "± and [] are 95 % intervals of the mean (Student's t); best epoch is a median. p is of the "
+    "paired t-test over the seeds, corrected for the number of variants (Holm); validation "
+    "decides, test never does."
 )
 
 
@@ -69,11 +70,11 @@ def as_json(comparison: Comparison) -> str:
 
 def _stated(comparison: Comparison) -> str:
     statement, baseline = comparison.statement, comparison.variants[0].name
-    planned = f"{statement.variants} variants" if statement.variants else "variants"
+    planned = f"planned variants: {statement.variants}" if statement.variants else "variants"
     if statement.seeds:
-        planned += f" x seeds {', '.join(map(str, statement.seeds))}"
+        planned += f", seeds {', '.join(map(str, statement.seeds))}"
     return (
-        f"{statement.metric} decides; {planned} by {', '.join(statement.by)}; baseline "
+        f"{statement.metric} decides; {planned}; by {', '.join(statement.by)}; baseline "
         f"{baseline}; a difference matters from {comparison.margin}"
     )
 

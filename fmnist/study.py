@@ -137,8 +137,9 @@ def trained(run: Run) -> Trained:
 def pictures(answer: Comparison) -> dict[str, Figure]:
     """Draw the comparison, with what its runs logged epoch by epoch; by title."""
     histories = {v.name: _history(list(v.run_ids.values())) for v in answer.variants if v.run_ids}
+    paired = any(v.difference and v.difference.estimate.n > 1 for v in answer.variants)
     return {
-        "Differences from the baseline": plots.forest(answer),
+        **({"Differences from the baseline": plots.forest(answer)} if paired else {}),
         "Every seed": plots.seeds(answer),
         "Learning curves": plots.curves(histories, plots.colours(answer)),
     }

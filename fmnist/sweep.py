@@ -33,6 +33,7 @@ class StudyCallback(Callback):
         swept = swept_values(config)
         variants = {key: values for key, values in swept.items() if key != "seed"}
         try:
+            _check_baseline(asked.baseline, variants)
             statement = Statement(
                 asked.question,
                 asked.metric.name,
@@ -42,10 +43,20 @@ class StudyCallback(Callback):
                 math.prod(map(len, variants.values())) or None,
                 tuple(map(_seed, swept.get("seed", [config.seed]))),
             )
-            name = config.hydra.runtime.choices.get("experiment") or "sweep of " + ", ".join(swept)
+            name = (
+                config.hydra.runtime.choices.get("experiment")
+                or f"sweep of {', '.join(swept) or 'one'}"
+            )
             begun.append(study.begin(tracking, statement, name, str(config.hydra.sweep.dir)))
         except FmnistError as error:
             sys.exit(f"error: {one_line(error)}")  # Hydra makes a mere warning of exceptions
+
+
+def _check_baseline(baseline: str | None, variants: dict[str, list[str]]) -> None:
+    """Refuse a baseline that is none of the models, where these are what the sweep varies."""
+    models = variants.get("model")
+    if baseline is not None and models and len(variants) == 1 and baseline not in models:
+        raise ConfigError(f"study.baseline={baseline}: choose one of {', '.join(models)}")
 
 
 def _seed(value: str | int) -> int:

@@ -68,7 +68,7 @@ def test_what_did_not_finish_is_counted_and_shown():
 def test_one_seed_concludes_nothing_and_says_how_many_would():
     answer = comparison([trained("relu", 1, 0.86), trained("selu", 1, 0.88)], Statement())
     assert answer.conclusions[0].startswith("Nothing can be concluded about selu")
-    assert "seeds a variant would tell 0.5 points apart" in answer.conclusions[0]
+    assert "To tell 0.5 points apart takes about " in answer.conclusions[0]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,22 @@ def test_runs_that_differ_in_more_than_variant_and_seed_are_not_pooled_silently(
     assert f"--allow {key}" in str(refused.value)
     answer = comparison([*runs(), changed], Statement(), allow=[key])
     assert any(departure.startswith(f"{key} differs") for departure in answer.departures)
+
+
+def test_no_run_stands_for_another_one_of_its_seed_that_was_set_up_otherwise():
+    other = trained("selu", 2, 0.5, optimizer_rate="0.1")
+    with pytest.raises(
+        ComparisonError, match=r"selu has several runs of seed 2, .* optimizer.rate"
+    ):
+        comparison([*runs(), other], Statement(), allow=["optimizer"])
+    answer = comparison([*runs(), other], Statement(by=("model", "optimizer.rate")))
+    assert len(answer.variants) == 3
+
+
+def test_another_baseline_than_the_first_variant_is_told():
+    answer = comparison([trained("elu", 1, None, "diverged"), *runs()], Statement())
+    assert answer.departures == ["elu has no finished run, so relu is the baseline"]
+    assert "Nothing can be concluded about elu: seeds in common with relu: 0." in answer.conclusions
 
 
 def test_a_question_asked_after_the_runs_says_so():

@@ -138,6 +138,10 @@ def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
         (["training.epochs=ten"], "error: training.epochs: Value 'ten' of type 'str' could not"),
         (["+model.dept=3"], "error: model.dept: no such key; there are name, activation,"),
         (["data=idx"], "error: data.dir: a value is needed"),
+        (
+            ["-m", "model=relu,selu", "study.baseline=gelu"],
+            "error: study.baseline=gelu: choose one",
+        ),
         (["-m", "seed=1,b"], "error: seed=b: must be a whole number"),
         (["optimizer=null"], "error: Config group override must be a string or a list"),
         (["hydra.run.dir=/proc/nowhere"], "error: [Errno 2] No such file or directory: '/proc/no"),
