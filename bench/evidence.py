@@ -1,6 +1,6 @@
 """Prove the statistics of a comparison by simulation: coverage, false alarms, power.
 
-    python bench/evidence.py                 2,000 simulated studies a figure: a minute
+    python bench/evidence.py                 2,000 simulated studies, 500 a point of power: a minute
     python bench/evidence.py --studies 200   for a first idea
 
 A study is six variants over five seeds, as `experiment=tutorial`; accuracies are drawn with what
@@ -90,7 +90,12 @@ def main() -> None:
     """Simulate, print, draw."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("--studies", type=int, default=2000, help="simulated for a figure (2000)")
+    parser.add_argument(
+        "--studies",
+        type=int,
+        default=2000,
+        help="for coverage and false alarms; a quarter for a point of power (2000)",
+    )
     studies = parser.parse_args().studies
     draw = np.random.default_rng(1)
     held = coverage(draw, studies)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fmnist.comparison import Comparison
 from fmnist.statistics import Estimate, mean_interval
+from fmnist.verdicts import verdict
 
 # Okabe and Ito's colour-blind safe colours, without the yellow, which white paper swallows.
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -84,14 +85,14 @@ def forest(comparison: Comparison) -> Figure:
     for row, variant in enumerate(reversed(shown)):
         assert variant.difference is not None
         _interval(axes, row, variant.difference.estimate, colour[variant.name])
-        verdicts.append(comparison.verdict(variant))
+        verdicts.append(verdict(comparison, variant))
     axes.set_yticks(range(len(shown)), [variant.name for variant in reversed(shown)])
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(shown)), verdicts)
     right.tick_params(length=0)
     axes.set_xlabel(
         f"{comparison.statement.metric} minus that of {baseline.name}, points; "
-        f"grey: too small to matter"
+        "grey: too small to matter"
     )
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.grid(axis="x", alpha=0.3)

@@ -108,6 +108,7 @@ class CompiledEpoch:
         own, twins = state(model), state(self.twin)
 
         def train_function(iterator: Iterator[tf.Tensor]) -> dict[str, tf.Tensor]:
+            """Train one epoch on the next order; return the metrics."""
             order = next(iterator)
             for variable, twin in zip(own, twins, strict=True):
                 twin.assign(variable)

@@ -11,9 +11,10 @@ from pathlib import Path
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
-from fmnist.comparison import METRICS, Comparison, Variant, points, significance
+from fmnist.comparison import METRICS, Comparison, Variant
 from fmnist.statistics import Estimate
 from fmnist.terminal import table
+from fmnist.verdicts import conclusions, margin, points, significance, verdict
 
 FOOTNOTE = (
     "± and [] are 95 % intervals of the mean (Student's t); best epoch is a median. p is of the "
@@ -26,8 +27,8 @@ def markdown(comparison: Comparison) -> str:
     """Return statement, tables, verdicts and what to bear in mind, as Markdown."""
     tables = [table(*content) for content in _tables(comparison)]
     parts = [f"{comparison.statement.question}\n({_stated(comparison)})", *tables]
-    if comparison.conclusions:
-        parts.append("\n".join(comparison.conclusions))
+    if sentences := conclusions(comparison):
+        parts.append("\n".join(sentences))
     if comparison.departures:
         parts.append("Bear in mind:\n" + "\n".join(f"- {d}" for d in comparison.departures))
     return "\n\n".join([*parts, FOOTNOTE])
@@ -47,7 +48,7 @@ def html(comparison: Comparison, pictures: Mapping[str, Figure]) -> str:
         .render(
             statement=comparison.statement,
             stated=_stated(comparison),
-            conclusions=list(zip(comparison.variants[1:], comparison.conclusions, strict=True)),
+            conclusions=list(zip(comparison.variants[1:], conclusions(comparison), strict=True)),
             tables=_tables(comparison),
             departures=comparison.departures,
             pictures={title: _png(figure) for title, figure in pictures.items()},
@@ -64,7 +65,7 @@ def _png(figure: Figure) -> str:
 
 def as_json(comparison: Comparison) -> str:
     """Return all numbers of the comparison as JSON; what could not be computed is null."""
-    content = dataclasses.asdict(comparison) | {"conclusions": comparison.conclusions}
+    content = dataclasses.asdict(comparison) | {"conclusions": conclusions(comparison)}
     return json.dumps(_finite(content), indent=1)
 
 
@@ -75,7 +76,7 @@ def _stated(comparison: Comparison) -> str:
         planned += f", seeds {', '.join(map(str, statement.seeds))}"
     return (
         f"{statement.metric} decides; {planned}; by {', '.join(statement.by)}; baseline "
-        f"{baseline}; a difference matters from {comparison.margin}"
+        f"{baseline}; a difference matters from {margin(statement)}"
     )
 
 
@@ -117,11 +118,9 @@ def _differences(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         difference = variant.difference
         assert difference is not None
         size = points(difference.estimate) if difference.estimate.n > 1 else "-"
-        pairs, p = (
-            str(difference.estimate.n),
-            "-" if math.isnan(difference.p) else significance(difference.p),
-        )
-        rows.append([variant.name, pairs, size, p, comparison.verdict(variant)])
+        pairs = str(difference.estimate.n)
+        p = "-" if math.isnan(difference.p) else significance(difference.p)
+        rows.append([variant.name, pairs, size, p, verdict(comparison, variant)])
     return [f"against {baseline.name}", "pairs", "difference", "p", "verdict"], rows
 
 

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from fmnist import comparison_plots as plots
 from fmnist import report
-from fmnist.comparison import Comparison, Statement, Trained, comparison
+from fmnist.comparison import Comparison, Statement, comparison
 from fmnist.config import Tracking
 from fmnist.errors import ComparisonError, TrackingError, one_line
+from fmnist.pooling import Trained
 from fmnist.store import STUDY_TAG, SWEEP_TAG, Store, open_store, search
+from fmnist.verdicts import conclusions
 
 NOTE = MLFLOW_RUN_NOTE  # the description at the top of the run's page
 NOTE_LENGTH = 4000  # characters; a tag holds 8,000 bytes
@@ -81,7 +83,7 @@ def conclude(study: OpenStudy, status: str) -> None:
         for title, figure in drawn.items():
             name = title.lower().replace(" ", "_")
             client.log_figure(study.run_id, figure, f"comparison/{name}.png")
-        note = "\n\n".join([statement.question, *answer.conclusions])
+        note = "\n\n".join([statement.question, *conclusions(answer)])
         client.set_tag(study.run_id, NOTE, note[:NOTE_LENGTH])
     client.set_terminated(study.run_id, status)
     print(f"\n{text}\n\nagain:  {study.store.variable}python -m fmnist compare {study.run_id}")

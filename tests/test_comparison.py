@@ -6,8 +6,10 @@ import json
 import pytest
 
 from fmnist import report
-from fmnist.comparison import Statement, Trained, comparison
+from fmnist.comparison import Statement, comparison
 from fmnist.errors import ComparisonError
+from fmnist.pooling import Trained
+from fmnist.verdicts import conclusions
 
 ACCURACY = {"relu": (0.86, 0.87, 0.865, 0.858), "selu": (0.88, 0.889, 0.886, 0.879)}
 
@@ -33,11 +35,11 @@ def test_variants_are_compared_seed_by_seed_with_the_first():
     assert selu.values == dict(enumerate(ACCURACY["selu"]))
     assert selu.difference.estimate.mean == pytest.approx(0.02025)
     assert selu.test.mean == pytest.approx(selu.estimate.mean - 0.01)
-    [sentence] = answer.conclusions
+    [sentence] = conclusions(answer)
     assert sentence.startswith("selu is better than relu: +2.03 points [+1.")
     assert "4 seeds, p < 0.001" in sentence
     swapped = comparison(runs(), Statement(baseline="selu"))
-    assert swapped.conclusions[0].startswith("relu is worse than selu: -2.03 points")
+    assert conclusions(swapped)[0].startswith("relu is worse than selu: -2.03 points")
 
 
 def test_only_seeds_in_common_are_paired():
@@ -67,8 +69,8 @@ def test_what_did_not_finish_is_counted_and_shown():
 
 def test_one_seed_concludes_nothing_and_says_how_many_would():
     answer = comparison([trained("relu", 1, 0.86), trained("selu", 1, 0.88)], Statement())
-    assert answer.conclusions[0].startswith("Nothing can be concluded about selu")
-    assert "To tell 0.5 points apart takes about " in answer.conclusions[0]
+    assert conclusions(answer)[0].startswith("Nothing can be concluded about selu")
+    assert "To tell 0.5 points apart takes about " in conclusions(answer)[0]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,9 @@ def test_no_run_stands_for_another_one_of_its_seed_that_was_set_up_otherwise():
 def test_another_baseline_than_the_first_variant_is_told():
     answer = comparison([trained("elu", 1, None, "diverged"), *runs()], Statement())
     assert answer.departures == ["elu has no finished run, so relu is the baseline"]
-    assert "Nothing can be concluded about elu: seeds in common with relu: 0." in answer.conclusions
+    assert "Nothing can be concluded about elu: seeds in common with relu: 0." in conclusions(
+        answer
+    )
 
 
 def test_a_question_asked_after_the_runs_says_so():

@@ -188,19 +188,23 @@ def test_help_and_errors_of_configuration_wait_for_no_library(tmp_path, argument
         assert f" {library}\n" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("number", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")]
-)
-def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
-    process = subprocess.Popen(
-        train_command(tmp_path, *QUICK, "training.epochs=10000", "callbacks=none"),
+def started(folder, *arguments):
+    """Begin `python train.py ...`, to be stopped."""
+    return subprocess.Popen(
+        train_command(folder, *arguments),
         cwd=PROJECT,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
+    process = started(tmp_path, *QUICK, "training.epochs=10000", "callbacks=none")
     for line in process.stdout:
         if line.startswith("epoch     3/"):
             break
@@ -215,15 +219,7 @@ def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
 
 
 def test_a_sweep_that_is_stopped_compares_what_it_had(tmp_path):
-    process = subprocess.Popen(
-        train_command(tmp_path, "-m", *QUICK, "model=relu,selu", "seed=1,2"),
-        cwd=PROJECT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
+    process = started(tmp_path, "-m", *QUICK, "model=relu,selu", "seed=1,2")
     epochs = (line for line in process.stdout if line.startswith("epoch 1/2"))
     next(epochs), next(epochs)  # of the second run
     process.send_signal(signal.SIGINT)
