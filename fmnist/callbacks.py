@@ -35,22 +35,12 @@ class EpochMetrics(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Log all metrics of the epoch in one request.
-
-        Raises:
-            TrainingError: if a loss is no longer a finite number.
-        """
+        """Log all metrics of the epoch in one request."""
         assert logs is not None
         # Through its shortest text, float32's 0.009999999776 is 0.01 again, as it was typed.
         logs["learning_rate"] = float(str(np.float32(self.model.optimizer.learning_rate)))
         logs["epoch_seconds"] = time.perf_counter() - self.started
         mlflow.log_metrics({name: float(value) for name, value in logs.items()}, step=epoch + 1)
-        for name in ("loss", "val_loss"):
-            if not math.isfinite(logs[name]):
-                raise TrainingError(
-                    f"training diverged: {name} is {logs[name]} after epoch {epoch + 1}; "
-                    "try a smaller optimizer.learning_rate"
-                )
 
 
 class ProgressLine(keras.callbacks.Callback):
@@ -72,3 +62,26 @@ class ProgressLine(keras.callbacks.Callback):
             + f"  {logs['epoch_seconds']:.1f} s"
             + (f"  (about {left:.0f} s left)" if done < epochs else "")
         )
+
+
+class StopAtDivergence(keras.callbacks.Callback):
+    """End training that can come to no good any more."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at losses and weights; a loss can look well with weights that are not.
+
+        Raises:
+            TrainingError: if any is no longer a finite number.
+        """
+        assert logs is not None
+        wrong = [f"{n} is {logs[n]}" for n in ("loss", "val_loss") if not math.isfinite(logs[n])]
+        wrong += [
+            f"{variable.path} is not finite"
+            for variable in self.model.variables
+            if not np.isfinite(variable.numpy()).all()
+        ]
+        if wrong:
+            raise TrainingError(
+                f"training diverged: {wrong[0]} after epoch {epoch + 1}; "
+                "try a smaller optimizer.learning_rate"
+            )

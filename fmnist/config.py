@@ -136,6 +136,14 @@ class EarlyStopping:
 
 
 @dataclass
+class LayerHealth:
+    """Arguments of `fmnist.health.LayerHealth`."""
+
+    _target_: str = MISSING
+    images: int = number(at_least=2)
+
+
+@dataclass
 class Tracking:
     """Where MLflow keeps the run."""
 
@@ -288,6 +296,7 @@ def _register() -> None:
         "tensorboard": TensorBoard,
         "checkpoint": Checkpoint,
         "early_stopping": EarlyStopping,
+        "layer_health": LayerHealth,
     }.items():
         store.store(group="schema", name=name, node=node)
 

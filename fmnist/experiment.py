@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
-import numpy as np
-from numpy.typing import NDArray
 
 from fmnist import tracking
 from fmnist.config import Config, create
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, sigterm_raises
+from fmnist.predictions import Predictions
 from fmnist.store import open_store
 from fmnist.terminal import SCORES, table, without_modules, without_start_up_notices
 
@@ -59,7 +58,7 @@ def run(config: Config) -> Result:
         from fmnist import training  # only now, because TensorFlow takes seconds to import
 
     model = training.compiled_model(config, dataset)
-    callbacks = training.user_callbacks(config)
+    callbacks = training.user_callbacks(config, dataset)
     started = time.perf_counter()
     program = training.program_for(model, dataset, config, callbacks)
     log.info(
@@ -73,30 +72,36 @@ def run(config: Config) -> Result:
         mlflow.log_metric("fit_seconds", time.perf_counter() - started)
         scores = training.evaluate(model, dataset, history, callbacks)
         result = Result(tracked.info.run_id, model, scores, history)
-        probabilities = training.predict(model, dataset.validation)
-        record(result, dataset, probabilities)
+        predictions = Predictions(
+            dataset.validation.labels,
+            training.predict(model, dataset.validation),
+            tuple(dataset.class_names),
+        )
+        record(result, dataset, predictions)
     show(result, store.ui_commands(tracked))
     return result
 
 
-def record(result: Result, dataset: Dataset, probabilities: NDArray[np.float32]) -> None:
-    """Log scores, model and pictures to the active run; the pictures show validation only.
+def record(result: Result, dataset: Dataset, predictions: Predictions) -> None:
+    """Log scores, model, predictions and pictures to the active run, these of validation only.
 
     Args:
         result: of the run.
         dataset: which it trained on.
-        probabilities: of each class for each validation image (n, classes).
+        predictions: for its validation part.
     """
     from fmnist import plots  # only now, so that the first epoch does not wait for matplotlib
 
     mlflow.log_metrics(result.scores)
     tracking.log_model(result.model, dataset)
-    images, labels = dataset.validation.images, dataset.validation.labels
-    names = dataset.class_names
+    tracking.log_predictions(predictions)
+    labels, names = predictions.labels, predictions.class_names
     figures = {
         "learning_curves": plots.learning_curves(result.history, result.scores.get("best_epoch")),
-        "confusion_matrix": plots.confusion_matrix(labels, probabilities.argmax(axis=1), names),
-        "confident_mistakes": plots.confident_mistakes(images, labels, probabilities, names),
+        "confusion_matrix": plots.confusion_matrix(labels, predictions.classes, names),
+        "confident_mistakes": plots.confident_mistakes(
+            dataset.validation.images, labels, predictions.probabilities, names
+        ),
     }
     for name, figure in figures.items():
         mlflow.log_figure(figure, f"plots/{name}.png")

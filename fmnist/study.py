@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +12,14 @@ from matplotlib.figure import Figure
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
-from numpy.typing import NDArray
 
+from fmnist import class_plots, records, report
 from fmnist import comparison_plots as plots
-from fmnist import report
 from fmnist.comparison import Comparison, Statement, comparison
 from fmnist.config import Tracking
 from fmnist.errors import ComparisonError, TrackingError, one_line
 from fmnist.pooling import Trained
+from fmnist.predictions import accuracy_by_class, disagreement
 from fmnist.store import STUDY_TAG, SWEEP_TAG, Store, open_store, search
 from fmnist.verdicts import conclusions
 
@@ -137,22 +136,35 @@ def trained(run: Run) -> Trained:
 
 
 def pictures(answer: Comparison) -> dict[str, Figure]:
-    """Draw the comparison, with what its runs logged epoch by epoch; by title."""
-    histories = {v.name: _history(list(v.run_ids.values())) for v in answer.variants if v.run_ids}
+    """Draw the comparison, with what its runs logged; by title."""
+    colour = plots.colours(answer)
     paired = any(v.difference and v.difference.estimate.n > 1 for v in answer.variants)
     return {
         **({"Differences from the baseline": plots.forest(answer)} if paired else {}),
         "Every seed": plots.seeds(answer),
-        "Learning curves": plots.curves(histories, plots.colours(answer)),
+        "Learning curves": plots.curves(records.histories(answer), colour),
+        **_pictures_by_class(answer),
+    } | ({"Layer health": plots.layer_profiles(h, colour)} if (h := records.health(answer)) else {})
+
+
+def _pictures_by_class(answer: Comparison) -> dict[str, Figure]:
+    """Draw where the variants are right, and where the baseline and the best other one disagree."""
+    said = records.predictions(answer)
+    if not said:
+        return {}
+    names = next(iter(next(iter(said.values())).values())).class_names
+    accuracies = {
+        variant: np.array([accuracy_by_class(one) for one in by_seed.values()])
+        for variant, by_seed in said.items()
     }
-
-
-def _history(run_ids: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Return the validation metrics (runs, epochs); NaN where a run has stopped before."""
-    client = mlflow.MlflowClient()
-    history = {}
-    for metric in ("val_loss", "val_accuracy"):
-        values = [[m.value for m in client.get_metric_history(run, metric)] for run in run_ids]
-        longest = max(map(len, values))
-        history[metric] = np.array([v + [np.nan] * (longest - len(v)) for v in values])
-    return history
+    drawn = {"Accuracy by class": class_plots.accuracy_by_class(accuracies, names)}
+    baseline, *others = [v for v in answer.variants if v.name in said]
+    others.sort(key=lambda variant: variant.estimate.mean)
+    if others:
+        one, other = said[baseline.name], said[others[-1].name]
+        counts = [disagreement(one[seed], other[seed]) for seed in one if seed in other]
+        if counts:
+            pair = baseline.name, others[-1].name
+            title = f"Where {pair[0]} and {pair[1]} disagree"
+            drawn[title] = class_plots.disagreements(np.mean(counts, axis=0), *pair, names)
+    return drawn

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from mlflow.types import Schema, TensorSpec
 from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, one_line
+from fmnist.predictions import VALIDATION, Predictions
 from fmnist.provenance import choices, command, environment, installed, uncommitted
 from fmnist.store import Store, environment_variables, study_of
 
@@ -153,3 +155,11 @@ def log_model(model: "keras.Model", dataset: Dataset) -> None:
     lines: list[str] = []
     model.summary(print_fn=lines.append, line_length=100)
     mlflow.log_text("\n".join(lines), "model_summary.txt")
+
+
+def log_predictions(predictions: Predictions) -> None:
+    """Log what the model said of the validation images."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, Path(VALIDATION).name)
+        predictions.save(path)
+        mlflow.log_artifact(str(path), str(Path(VALIDATION).parent))

@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist.callbacks import EpochMetrics, ProgressLine
+from fmnist.callbacks import EpochMetrics, ProgressLine, StopAtDivergence
 from fmnist.config import Config, Engine, create
 from fmnist.data import Dataset, Part
 from fmnist.engine import CannotCompile, CompiledEpoch, compiled_epoch
 from fmnist.errors import ConfigError
+from fmnist.health import LayerHealth
 from fmnist.models import build
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def compiled_model(config: Config, dataset: Dataset) -> keras.Model:
     return model
 
 
-def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
+def user_callbacks(config: Config, dataset: Dataset) -> list[keras.callbacks.Callback]:
     """Build the callbacks of the configuration; one that is null is left out.
 
     Raises:
@@ -52,6 +53,8 @@ def user_callbacks(config: Config) -> list[keras.callbacks.Callback]:
         callback = create(f"callbacks.{name}", node)
         if not isinstance(callback, keras.callbacks.Callback):
             raise ConfigError(f"callbacks.{name}: is no Keras callback")
+        if isinstance(callback, LayerHealth):
+            callback.watch(dataset.train)
         monitor = getattr(callback, "monitor", MEASURED[0])
         if monitor not in MEASURED:
             raise ConfigError(
@@ -101,7 +104,7 @@ def fit(
     }
 
     def fitted(data: tf.data.Dataset, steps: int, engine: Engine) -> dict[str, list[float]]:
-        watching = [EpochMetrics(engine), *callbacks, ProgressLine()]
+        watching = [EpochMetrics(engine), *callbacks, ProgressLine(), StopAtDivergence()]
         history: dict[str, list[float]] = model.fit(
             data, steps_per_epoch=steps, callbacks=watching, **fitting
         ).history

@@ -1,0 +1,200 @@
+"""Layer health: what the gradients, the updates and the units of each layer do, epoch by epoch."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import mlflow
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from fmnist.data import Part
+from fmnist.health_maps import QUANTITIES, TABLE, heat_maps
+
+DROPOUTS = (keras.layers.Dropout, keras.layers.AlphaDropout)
+
+
+@dataclass(frozen=True)
+class Health:
+    """The layers at one moment, on the probe.
+
+    Attributes:
+        layers: (layers, quantities) float64, columns as in `QUANTITIES`, rows as `dense_layers`.
+    """
+
+    layers: NDArray[np.float64]
+
+    def summary(self) -> dict[str, float]:
+        """Return what runs are compared by; ratio and dead units are of the hidden layers."""
+        norms = self.layers[:, QUANTITIES.index("gradient_norm")]
+        hidden = self.layers[:-1]
+        gradients, dead = (
+            hidden[:, QUANTITIES.index(name)] for name in ("gradient_norm", "dead_units")
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = float(gradients[0] / gradients[-1])
+        return {
+            "gradient_norm": float(np.linalg.norm(norms)),
+            "gradient_ratio": ratio,
+            "dead_units": float(dead.mean()),
+        }
+
+
+class LayerHealth(keras.callbacks.Callback):
+    """Measure each Dense layer on a fixed probe, before training (step 0) and after each epoch.
+
+    The probe is the first `images` training images. Of each layer it takes the norm of the loss's
+    gradient with respect to the kernel, the change of the kernel during the epoch relative to its
+    norm, mean and standard deviation of the layer's output (behind activation and batch
+    normalisation), and the share of dead units: those with one and the same output for all
+    images. Batch normalisation works by the batch, as in training; nothing is dropped out. The
+    model is left as it was.
+
+    Logs the table `layer_health.json`, the image `layer_health` (layer x epoch) with a step for
+    each epoch, and the metrics `gradient_norm`, `gradient_ratio` (first to last hidden layer) and
+    `dead_units`.
+    """
+
+    def __init__(self, images: int) -> None:
+        super().__init__()
+        self.images = images
+
+    def watch(self, train: Part) -> None:
+        """Take the probe from the training part."""
+        self.probe = tf.constant(train.images[: self.images]), train.labels[: self.images]
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Measure the weights as they were drawn."""
+        self.layers = dense_layers(self.model)
+        self.history: list[NDArray[np.float64]] = []
+        self.kernels = [layer.kernel.numpy() for layer in self.layers]
+        self.drawing = ThreadPoolExecutor(1)  # while the next epoch trains
+        self.pictures: list[Future[None]] = []
+        self._measure()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measure the weights after the epoch."""
+        self._measure()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Log the table; wait for the last picture."""
+        names = [layer.name for layer in self.layers]
+        columns = np.array(self.history).reshape(-1, len(QUANTITIES)).T
+        table = {
+            "epoch": np.repeat(range(len(self.history)), len(names)),
+            "layer": names * len(self.history),
+            **dict(zip(QUANTITIES, columns, strict=True)),
+        }
+        mlflow.log_table(table, TABLE)
+        for picture in self.pictures:
+            picture.result()
+        self.drawing.shutdown()
+
+    def _measure(self) -> None:
+        outputs, gradients = there_and_back(self.model, *self.probe)
+        kernels = [layer.kernel.numpy() for layer in self.layers]
+        health = measure(outputs, gradients, kernels, self.kernels)
+        self.kernels = kernels
+        self.history.append(health.layers)
+        step = len(self.history) - 1
+        mlflow.log_metrics(health.summary(), step=step)
+        run = mlflow.active_run()
+        assert run is not None
+        arguments = run.info.run_id, np.array(self.history), self.params["epochs"]
+        self.pictures.append(self.drawing.submit(log_heat_maps, *arguments))
+
+
+def log_heat_maps(run_id: str, history: NDArray[np.float64], epochs: int) -> None:
+    """Log the picture of the epochs so far; see `heat_maps`."""
+    image = heat_maps(history, epochs)
+    # MLflow's own way to do this in the background loses pictures when the process ends.
+    mlflow.MlflowClient().log_image(
+        run_id, image, key="layer_health", step=len(history) - 1, synchronous=True
+    )
+
+
+def dense_layers(model: keras.Model) -> list[keras.layers.Dense]:
+    """Return the layers that are measured, from input to output."""
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+
+
+def there_and_back(
+    model: keras.Model, images: tf.Tensor, labels: tf.Tensor
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Return the outputs of the Dense layers, and the loss's gradients for their kernels.
+
+    Args:
+        model: compiled.
+        images: (n, height, width), as the model takes them.
+        labels: their classes (n,).
+    """
+    with tf.GradientTape() as tape:
+        outputs = outputs_in_training(model, images)
+        loss = model.compute_loss(images, labels, outputs[-1])
+    kernels = [layer.kernel.value for layer in dense_layers(model)]
+    return outputs, tape.gradient(loss, kernels)
+
+
+def measure(
+    outputs: list[tf.Tensor],
+    gradients: list[tf.Tensor],
+    kernels: list[NDArray[np.float32]],
+    kernels_before: list[NDArray[np.float32]],
+) -> Health:
+    """Measure the layers.
+
+    Args:
+        outputs: of each layer (images, units).
+        gradients: of the loss, for each layer's kernel.
+        kernels: of each layer, now.
+        kernels_before: the same before the epoch.
+    """
+    rows = []
+    for output, gradient, kernel, before in zip(
+        map(np.asarray, outputs), gradients, kernels, kernels_before, strict=True
+    ):
+        update = np.linalg.norm(kernel - before) / np.linalg.norm(before)
+        dead = np.mean((output == output[0]).all(axis=0))
+        rows.append([np.linalg.norm(gradient), update, output.mean(), output.std(), dead])
+    return Health(np.array(rows, np.float64))
+
+
+def outputs_in_training(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor]:
+    """Return each Dense layer's output, behind the activation and normalisation that follow it.
+
+    The layers are written out in TensorFlow's operations, because calling them takes twice
+    as long, and tracing them as long as ten epochs of this do.
+    """
+    outputs: list[tf.Tensor] = []
+    x = images
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense):
+            x = tf.nn.bias_add(tf.matmul(x, layer.kernel.value), layer.bias.value)
+            outputs.append(layer.activation(x))
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            outputs[-1] = normalized_by_batch(layer, x)
+        elif isinstance(layer, keras.layers.Activation):
+            outputs[-1] = layer.activation(x)
+        elif isinstance(layer, DROPOUTS):
+            continue
+        else:
+            x = layer(x)
+            continue
+        x = outputs[-1]
+    return outputs
+
+
+def normalized_by_batch(layer: keras.layers.BatchNormalization, x: tf.Tensor) -> tf.Tensor:
+    """Normalise x (n, units) as `layer` does in training, but leave its moving statistics alone."""
+    images, units = x.shape
+    normalized = tf.raw_ops.FusedBatchNormV3(
+        x=tf.reshape(x, (images, 1, 1, units)),
+        scale=layer.gamma.value,
+        offset=layer.beta.value,
+        mean=[],
+        variance=[],
+        epsilon=layer.epsilon,
+    )
+    return tf.reshape(normalized.y, (images, units))
