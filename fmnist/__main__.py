@@ -11,8 +11,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m fmnist", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_compare(commands.add_parser("compare", help="compare variants over seeds"))
+    add_studies(commands.add_parser("studies", help="list the studies of the experiment"))
+    add_ui(commands.add_parser("ui", help="open MLflow's UI at the experiment"))
     options = parser.parse_args(arguments)
     options.command(options)
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the option that all commands have."""
+    parser.add_argument("--experiment", default="fmnist", help="MLflow experiment (%(default)s)")
+
+
+def add_port(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that open MLflow's UI."""
+    parser.add_argument("--port", type=int, default=5000, help="of MLflow's UI (%(default)s)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
@@ -26,18 +39,21 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     picked.add_argument("study", nargs="?", metavar="STUDY", help="run id of a study's parent run")
     picked.add_argument("--runs", action="store_true", help="all runs of the experiment instead")
     picked.add_argument("--filter", metavar="F", help="runs of the experiment: params.model='relu'")
-    parser.add_argument("--experiment", default="fmnist", help="MLflow experiment (%(default)s)")
+    add_experiment(parser)
     parser.add_argument("--by", metavar="PARAM,…", help="params that make the variants (model)")
     parser.add_argument("--metric", help="best_val_accuracy or last_val_accuracy decides")
     parser.add_argument("--baseline", metavar="VARIANT", help="compare the others with this one")
     parser.add_argument("--min-effect", type=float, help="difference that matters (0.005)")
     parser.add_argument("--allow", default="", metavar="KEY,…", help="runs may differ in these")
-    parser.add_argument("--format", choices=("markdown", "json", "html"), default="markdown")
+    formats = ("terminal", "markdown", "json", "html")
+    parser.add_argument("--format", choices=formats, default=formats[0], help="(%(default)s)")
+    parser.add_argument("--open", action="store_true", help="then open the runs in MLflow's UI")
+    add_port(parser)
 
 
 def compare(options: argparse.Namespace) -> None:
     """Print a comparison."""
-    from fmnist import report, study
+    from fmnist import records, report, study, ui
     from fmnist.comparison import Statement, comparison
     from fmnist.store import existing_store
 
@@ -45,7 +61,7 @@ def compare(options: argparse.Namespace) -> None:
     if options.runs or options.filter:
         statement, runs = Statement(), study.runs_of(store, options.filter)
     else:
-        statement, runs = study.load(store, options.study or study.latest(store))
+        store, statement, runs = study.load(store, options.study or study.latest(store))
     asked = {
         "metric": options.metric,
         "by": tuple(options.by.split(",")) if options.by else None,
@@ -53,10 +69,52 @@ def compare(options: argparse.Namespace) -> None:
         "min_effect": options.min_effect,
     }
     answer = comparison(runs, statement.asking(**asked), allow=options.allow.split(","))
+    healths = records.health(answer)
     if options.format == "html":
-        print(report.html(answer, study.pictures(answer)))
+        print(report.html(answer, healths, study.pictures(answer)))
+    elif options.format == "json":
+        print(report.as_json(answer, healths))
+    elif options.format == "markdown":
+        print(report.markdown(answer, healths))
     else:
-        print({"markdown": report.markdown, "json": report.as_json}[options.format](answer))
+        report.show(answer, healths)
+    if options.open:
+        run_ids = [run_id for variant in answer.variants for run_id in variant.run_ids.values()]
+        ui.show(store, ui.compare_page(store, run_ids), options.port, not options.no_browser)
+
+
+def add_studies(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `studies`."""
+    parser.description = "List the studies of the experiment, the latest last."
+    parser.set_defaults(command=studies)
+    add_experiment(parser)
+
+
+def studies(options: argparse.Namespace) -> None:
+    """Print a table of the studies."""
+    from fmnist import study
+    from fmnist.store import existing_store
+    from fmnist.terminal import table
+
+    found = study.studies(existing_store(options.experiment))
+    print(table(["STUDY", "name", "begun", "status", "question"], found))
+
+
+def add_ui(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `ui`."""
+    parser.description = "Open MLflow's UI on the store, at the runs of the experiment."
+    parser.set_defaults(command=ui)
+    add_experiment(parser)
+    add_port(parser)
+
+
+def ui(options: argparse.Namespace) -> None:
+    """Open the experiment in the browser."""
+    from fmnist import ui
+    from fmnist.store import existing_store
+
+    store = existing_store(options.experiment)
+    ui.show(store, ui.experiment_page(store), options.port, not options.no_browser)
 
 
 if __name__ == "__main__":

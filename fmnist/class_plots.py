@@ -52,7 +52,7 @@ def disagreements(
     limit = max(1.0, float(np.abs(balance).max()))
     shown = np.ma.masked_where(total == 0, balance)
     picture = axes.imshow(shown, cmap="PuOr", vmin=-limit, vmax=limit)
-    for row, column in zip(*np.nonzero(total >= 0.5), strict=True):
+    for row, column in zip(*np.nonzero(total >= 1), strict=True):
         dark = abs(balance[row, column]) > 0.6 * limit
         colour = "white" if dark else "black"
         text = f"{total[row, column]:.0f}"

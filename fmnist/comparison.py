@@ -29,6 +29,7 @@ class Statement:
         variants: how many are planned; None: nothing was planned.
         seeds: those planned.
         afterwards: which of these were asked when the runs were there already.
+        study: run id of the study's parent run; None: it is no study that is asked.
     """
 
     question: str = "Which variant has the best validation accuracy?"
@@ -39,6 +40,7 @@ class Statement:
     variants: int | None = None
     seeds: tuple[int, ...] = ()
     afterwards: tuple[str, ...] = ()
+    study: str | None = None
 
     def asking(self, **changes: Any) -> "Statement":
         """Return the statement with another metric, baseline and so on; None changes nothing."""
@@ -64,11 +66,19 @@ class Variant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answer to a statement: the baseline first, then the others; what to bear in mind."""
+    """The answer to a statement.
+
+    Attributes:
+        statement: what was asked.
+        variants: the baseline first, then the others in the order they were run.
+        departures: what to bear in mind.
+        facts: what all finished runs have in common: data, code, engine.
+    """
 
     statement: Statement
     variants: Sequence[Variant]
     departures: Sequence[str]
+    facts: Mapping[str, str]
 
 
 def comparison(
@@ -95,6 +105,9 @@ def comparison(
     finished = {n: [r for r in group if r.status == "FINISHED"] for n, group in groups.items()}
     if not any(finished.values()):
         raise ComparisonError(f"none of {len(runs)} runs is finished: there is nothing to compare")
+    for key in statement.by:
+        if not any(key in run.params for run in runs):
+            raise ComparisonError(f"by {key}: no run has such a param; it is named as it is typed")
     differing = check_poolable(finished, statement.by, allow)
     name = statement.baseline or next(n for n, group in finished.items() if group)
     if name not in groups:
@@ -105,7 +118,12 @@ def comparison(
     if statement.baseline is None and name != (first := next(iter(groups))):
         departures.append(f"{first} has no finished run, so {name} is the baseline")
     departures += _departures(groups, statement)
-    return Comparison(statement, _with_differences(variants, statement), departures)
+    facts = set.intersection(
+        *(set(run.facts.items()) for group in finished.values() for run in group)
+    )
+    return Comparison(
+        statement, _with_differences(variants, statement), departures, dict(sorted(facts))
+    )
 
 
 def _variant(name: str, runs: Sequence[Trained], metric: str) -> Variant:

@@ -31,15 +31,16 @@ def rows(healths: Mapping[str, Health]) -> list[list[str]]:
     table = []
     for name, health in healths.items():
         for when, epoch in moments(health).items():
-            ends = _ends(health, epoch)
-            gradient, signal = ends["gradient_norm"], ends["activation_std"]
+            gradient, signal = (
+                _ends(health, quantity, epoch) for quantity in ("gradient_norm", "activation_std")
+            )
             total = np.nanmedian(np.linalg.norm(_of(health, "gradient_norm")[:, epoch], axis=-1))
             dead = np.nanmedian(_of(health, "dead_units")[:, epoch, :-1].mean(axis=-1))
             table.append(
                 [
                     name,
                     when,
-                    f"{total:.2g}",
+                    f"{total:.3g}",
                     f"{gradient[0] / gradient[1]:.2g}",
                     f"{signal[0]:.2g} to {signal[1]:.2g}",
                     f"{dead:.0%}",
@@ -50,28 +51,30 @@ def rows(healths: Mapping[str, Health]) -> list[list[str]]:
 
 def sentences(healths: Mapping[str, Health]) -> list[str]:
     """Say of each variant how signal and gradient pass through its layers, at first and later."""
-    return [
-        f"{name}: "
-        + "; ".join(f"{when} {_passage(h, epoch)}" for when, epoch in moments(h).items())
-        for name, h in healths.items()
-    ]
+    said = []
+    for name, health in healths.items():
+        passages: dict[str, list[str]] = {}
+        for when, epoch in moments(health).items():
+            passages.setdefault(_passage(health, epoch), []).append(when)
+        parts = [f"{' and '.join(when)}, {passage}" for passage, when in passages.items()]
+        said.append(f"{name}: {'; '.join(parts)}.")
+    return said
 
 
 def _passage(health: Health, epoch: int) -> str:
-    ends = _ends(health, epoch)
-    first, last = ends["activation_std"]
-    signal = "keeps its size"
+    first, last = _ends(health, "activation_std", epoch)
+    signal = "the signal keeps its size"
     if first >= MUCH * last:
-        signal = f"fades {first / last:.0f}-fold on the way to the output"
+        signal = f"the signal fades {first / last:.0f}-fold on its way to the last hidden layer"
     elif last >= MUCH * first:
-        signal = f"grows {last / first:.0f}-fold on the way to the output"
-    first, last = ends["gradient_norm"]
-    gradient = "reaches all layers alike"
+        signal = f"the signal grows {last / first:.0f}-fold on its way to the last hidden layer"
+    first, last = _ends(health, "gradient_norm", epoch)
+    gradient = "the gradient reaches all layers alike"
     if first >= MUCH * last:
-        gradient = f"explodes {first / last:.0f}-fold on the way to the input"
+        gradient = f"the gradient explodes {first / last:.0f}-fold on its way back to the first"
     elif last >= MUCH * first:
-        gradient = f"vanishes {last / first:.0f}-fold on the way to the input"
-    return f"the signal {signal} and the gradient {gradient}"
+        gradient = f"the gradient vanishes {last / first:.0f}-fold on its way back to the first"
+    return f"{signal} and {gradient}"
 
 
 def _of(health: Health, quantity: str) -> NDArray[np.float64]:
@@ -79,10 +82,7 @@ def _of(health: Health, quantity: str) -> NDArray[np.float64]:
     return health[..., QUANTITIES.index(quantity)]
 
 
-def _ends(health: Health, epoch: int) -> dict[str, tuple[float, float]]:
-    """Return signal and gradient in the first and the last hidden layer, medians over the seeds."""
-    ends = {}
-    for quantity in ("activation_std", "gradient_norm"):
-        hidden = np.nanmedian(_of(health, quantity)[:, epoch, :-1], axis=0)
-        ends[quantity] = float(hidden[0]), float(hidden[-1])
-    return ends
+def _ends(health: Health, quantity: str, epoch: int) -> tuple[float, float]:
+    """Return a quantity in the first and the last hidden layer, medians over the seeds."""
+    hidden = np.nanmedian(_of(health, quantity)[:, epoch, :-1], axis=0)
+    return float(hidden[0]), float(hidden[-1])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from fmnist import tracking
 from fmnist.config import Config, create
@@ -36,6 +37,16 @@ class Result:
     def objective(self) -> float:
         """What a sweeper maximises: the validation accuracy of the best checkpoint."""
         return self.scores.get("best_val_accuracy", self.scores["last_val_accuracy"])
+
+    @property
+    def summary(self) -> str:
+        """The scores in words, as the description of the run."""
+        epoch = f"{self.scores.get('best_epoch', len(self.history['loss'])):.0f}"
+        test = self.scores.get("best_test_accuracy", self.scores["last_test_accuracy"])
+        return (
+            f"val_accuracy {self.objective:.2%} after epoch {epoch}; "
+            f"test_accuracy {test:.2%}, which decides nothing"
+        )
 
 
 def run(config: Config) -> Result:
@@ -67,9 +78,9 @@ def run(config: Config) -> Result:
         + dataset.source.replace(str(Path.home()), "~")
     )
     with sigterm_raises(), tracking.tracked_run(store, config, dataset) as tracked:
-        mlflow.log_metric("parameters", model.count_params())
         history = training.fit(model, dataset, config, callbacks, program)
         mlflow.log_metric("fit_seconds", time.perf_counter() - started)
+        mlflow.log_metric("parameters", model.count_params())
         scores = training.evaluate(model, dataset, history, callbacks)
         result = Result(tracked.info.run_id, model, scores, history)
         predictions = Predictions(
@@ -93,6 +104,7 @@ def record(result: Result, dataset: Dataset, predictions: Predictions) -> None:
     from fmnist import plots  # only now, so that the first epoch does not wait for matplotlib
 
     mlflow.log_metrics(result.scores)
+    mlflow.set_tag(MLFLOW_RUN_NOTE, result.summary)
     tracking.log_model(result.model, dataset)
     tracking.log_predictions(predictions)
     labels, names = predictions.labels, predictions.class_names

@@ -53,8 +53,8 @@ class LayerHealth(keras.callbacks.Callback):
     model is left as it was.
 
     Logs the table `layer_health.json`, the image `layer_health` (layer x epoch) with a step for
-    each epoch, and the metrics `gradient_norm`, `gradient_ratio` (first to last hidden layer) and
-    `dead_units`.
+    each moment, and, from epoch 1 as all metrics, `gradient_norm` (of all kernels),
+    `gradient_ratio` (first to last hidden layer) and `dead_units` (share of the hidden units).
     """
 
     def __init__(self, images: int) -> None:
@@ -76,7 +76,7 @@ class LayerHealth(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measure the weights after the epoch."""
-        self._measure()
+        mlflow.log_metrics(self._measure().summary(), step=epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Log the table; wait for the last picture."""
@@ -92,18 +92,17 @@ class LayerHealth(keras.callbacks.Callback):
             picture.result()
         self.drawing.shutdown()
 
-    def _measure(self) -> None:
+    def _measure(self) -> Health:
         outputs, gradients = there_and_back(self.model, *self.probe)
         kernels = [layer.kernel.numpy() for layer in self.layers]
         health = measure(outputs, gradients, kernels, self.kernels)
         self.kernels = kernels
         self.history.append(health.layers)
-        step = len(self.history) - 1
-        mlflow.log_metrics(health.summary(), step=step)
         run = mlflow.active_run()
         assert run is not None
         arguments = run.info.run_id, np.array(self.history), self.params["epochs"]
         self.pictures.append(self.drawing.submit(log_heat_maps, *arguments))
+        return health
 
 
 def log_heat_maps(run_id: str, history: NDArray[np.float64], epochs: int) -> None:

@@ -39,6 +39,11 @@ class Scale:
         colours[~np.isfinite(values)] = NOT_FINITE
         return colours.astype(np.uint8)
 
+    def ramp(self) -> NDArray[np.uint8]:
+        """Return all colours of the scale (1, n, 3), from its low end to its high one."""
+        spaced = np.geomspace if self.logarithmic else np.linspace
+        return self.paint(spaced(self.low, self.high, 100)[None])
+
 
 SCALES = {
     "gradient_norm": Scale("gradient norm", 1e-4, 1e2, logarithmic=True),
@@ -53,7 +58,9 @@ QUANTITIES = tuple(SCALES)
 TABLE = "layer_health.json"
 """Where a run keeps it, among its artifacts: epoch, layer and the quantities."""
 
-WIDTH, GAP, LEFT, TOP, BOTTOM = 120, 16, 56, 50, 60  # pixels
+COLUMNS = 3  # of maps: MLflow shows an image in a square
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 150, 200, 60, 50, 60  # pixels, of a map and around it
+GAP = 16
 
 
 def heat_maps(history: NDArray[np.floating], epochs: int) -> Image.Image:
@@ -63,38 +70,40 @@ def heat_maps(history: NDArray[np.floating], epochs: int) -> Image.Image:
         history: (epochs so far + 1, layers, quantities): before training and after each epoch.
         epochs: how many there will be; those to come are grey.
     """
-    _, layers, _ = history.shape
-    cell = max(2, min(11, 600 // layers))
-    height = cell * layers
-    size = (LEFT + len(SCALES) * (WIDTH + GAP), TOP + height + BOTTOM)
-    image = Image.new("RGB", size, "white")
+    rows = -(-len(SCALES) // COLUMNS)
+    tall = TOP + HEIGHT + BOTTOM
+    image = Image.new("RGB", (LEFT + COLUMNS * (WIDTH + GAP), rows * tall), "white")
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(12)
-    for row, text in ((0, "layer 1"), (layers - 1, "output")):
-        draw.text((LEFT - 8, TOP + cell * (row + 0.5)), text, "black", font, anchor="rm")
-    for place, scale in enumerate(SCALES.values()):
-        left = LEFT + place * (WIDTH + GAP)
-        cells = np.full((layers, epochs + 1, 3), NOT_YET, np.uint8)
-        cells[:, : len(history)] = scale.paint(history[:, :, place].T)
-        ramp = np.linspace(scale.low, scale.high, WIDTH)
-        if scale.logarithmic:
-            ramp = np.geomspace(scale.low, scale.high, WIDTH)
-        for content, top, tall in (
-            (cells, TOP, height),
-            (scale.paint(ramp[None]), TOP + height + 24, 10),
-        ):
-            image.paste(
-                Image.fromarray(content).resize((WIDTH, tall), Image.Resampling.NEAREST),
-                (left, top),
-            )
-        below = TOP + height + 4
-        for text, at, anchor in (
-            (scale.title, (left, TOP - 22), "la"),
-            ("epoch 0", (left, below), "la"),
-            (str(epochs), (left + WIDTH, below), "ra"),
-            (f"{scale.low:g}", (left, below + 32), "la"),
-            (f"{scale.high:g}", (left + WIDTH, below + 32), "ra"),
-        ):
-            draw.text(at, text, "black", font, anchor=anchor)
     draw.text((LEFT, 6), f"Layer health up to epoch {len(history) - 1}", "black", font)
+    for place, scale in enumerate(SCALES.values()):
+        row, column = divmod(place, COLUMNS)
+        left, top = LEFT + column * (WIDTH + GAP), row * tall + TOP
+        values = history[:, :, place].T
+        cells = np.full((len(values), epochs + 1, 3), NOT_YET, np.uint8)
+        cells[:, : len(history)] = scale.paint(values)
+        _paste(image, cells, (left, top, WIDTH, HEIGHT))
+        _paste(image, scale.ramp(), (left, top + HEIGHT + 24, WIDTH, 10))
+        below = top + HEIGHT + 4
+        labels = [
+            (scale.title, left, top - 20, "la"),
+            ("epoch 0", left, below, "la"),
+            (str(epochs), left + WIDTH, below, "ra"),
+            (f"{scale.low:g}", left, below + 32, "la"),
+            (f"{scale.high:g}", left + WIDTH, below + 32, "ra"),
+        ]
+        if column == 0:
+            labels += [
+                ("layer 1", left - 8, top, "ra"),
+                ("output", left - 8, top + HEIGHT - 12, "ra"),
+            ]
+        for text, x, y, anchor in labels:
+            draw.text((x, y), text, "black", font, anchor=anchor)
     return image
+
+
+def _paste(image: Image.Image, cells: NDArray[np.uint8], place: tuple[int, int, int, int]) -> None:
+    """Paint cells (rows, columns, 3) over the rectangle left, top, width, height."""
+    left, top, width, height = place
+    grown = Image.fromarray(cells).resize((width, height), Image.Resampling.NEAREST)
+    image.paste(grown, (left, top))

@@ -5,16 +5,25 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment
 from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from fmnist import diagnosis
 from fmnist.comparison import METRICS, Comparison, Variant
-from fmnist.statistics import Estimate
+from fmnist.statistics import Estimate, Verdict
 from fmnist.terminal import table
-from fmnist.verdicts import conclusions, margin, points, significance, verdict
+from fmnist.verdicts import conclusions, highest, margin, points, significance, verdict
+
+Healths = Mapping[str, diagnosis.Health]
+
+STYLES = {Verdict.better: "green", Verdict.worse: "red", Verdict.equivalent: "cyan"}
 
 FOOTNOTE = (
     "± and [] are 95 % intervals of the mean (Student's t); best epoch is a median. p is of the "
@@ -23,22 +32,50 @@ FOOTNOTE = (
 )
 
 
-def markdown(comparison: Comparison) -> str:
-    """Return statement, tables, verdicts and what to bear in mind, as Markdown."""
-    tables = [table(*content) for content in _tables(comparison)]
+def show(comparison: Comparison, healths: Healths) -> None:
+    """Print the comparison: coloured tables on a terminal, Markdown anywhere else."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        print(markdown(comparison, healths))
+        return
+    console.print(Text(comparison.statement.question, "bold"))
+    console.print(Text(_stated(comparison), "dim"))
+    for columns, rows in _tables(comparison, healths):
+        drawing = Table(*columns, box=box.SIMPLE_HEAD)
+        for row in rows:
+            drawing.add_row(*(Text(cell, _style(cell)) for cell in row))
+        console.print(drawing)
+    console.print(Text(highest(comparison), "bold"))
+    for variant, sentence in _concluded(comparison):
+        console.print(Text(sentence, STYLES.get(variant.difference.verdict, "")))  # type: ignore[union-attr]
+    for title, sentences in _remarks(comparison, healths).items():
+        console.print(Text(f"\n{title}:", "bold"))
+        for sentence in sentences:
+            console.print(Text(f"- {sentence}"))
+    console.print(Text(f"\n{FOOTNOTE}", "dim"))
+
+
+def markdown(comparison: Comparison, healths: Healths) -> str:
+    """Return statement, tables, verdicts and what to bear in mind, as Markdown.
+
+    Args:
+        comparison: what it is about.
+        healths: of the variants, as `fmnist.diagnosis` takes them.
+    """
+    tables = [table(*content) for content in _tables(comparison, healths)]
     parts = [f"{comparison.statement.question}\n({_stated(comparison)})", *tables]
-    if sentences := conclusions(comparison):
-        parts.append("\n".join(sentences))
-    if comparison.departures:
-        parts.append("Bear in mind:\n" + "\n".join(f"- {d}" for d in comparison.departures))
+    parts.append("\n".join([highest(comparison), *conclusions(comparison)]))
+    for title, sentences in _remarks(comparison, healths).items():
+        parts.append(f"{title}:\n" + "\n".join(f"- {sentence}" for sentence in sentences))
     return "\n\n".join([*parts, FOOTNOTE])
 
 
-def html(comparison: Comparison, pictures: Mapping[str, Figure]) -> str:
+def html(comparison: Comparison, healths: Healths, pictures: Mapping[str, Figure]) -> str:
     """Return one page that needs no other file: statement, verdicts, tables and the pictures.
 
     Args:
         comparison: what it is about.
+        healths: of the variants, as `fmnist.diagnosis` takes them.
         pictures: by title.
     """
     template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
@@ -46,11 +83,12 @@ def html(comparison: Comparison, pictures: Mapping[str, Figure]) -> str:
         Environment(autoescape=True, trim_blocks=True)
         .from_string(template)
         .render(
-            statement=comparison.statement,
+            comparison=comparison,
             stated=_stated(comparison),
-            conclusions=list(zip(comparison.variants[1:], conclusions(comparison), strict=True)),
-            tables=_tables(comparison),
-            departures=comparison.departures,
+            highest=highest(comparison),
+            conclusions=_concluded(comparison),
+            tables=_tables(comparison, healths),
+            remarks=_remarks(comparison, healths),
             pictures={title: _png(figure) for title, figure in pictures.items()},
             footnote=FOOTNOTE,
         )
@@ -63,10 +101,31 @@ def _png(figure: Figure) -> str:
     return base64.b64encode(content.getvalue()).decode()
 
 
-def as_json(comparison: Comparison) -> str:
+def as_json(comparison: Comparison, healths: Healths) -> str:
     """Return all numbers of the comparison as JSON; what could not be computed is null."""
-    content = dataclasses.asdict(comparison) | {"conclusions": conclusions(comparison)}
+    content = dataclasses.asdict(comparison) | {
+        "highest": highest(comparison),
+        "conclusions": conclusions(comparison),
+        "layer_health": diagnosis.sentences(healths),
+    }
     return json.dumps(_finite(content), indent=1)
+
+
+def _concluded(comparison: Comparison) -> list[tuple[Variant, str]]:
+    return list(zip(comparison.variants[1:], conclusions(comparison), strict=True))
+
+
+def _remarks(comparison: Comparison, healths: Healths) -> dict[str, Sequence[str]]:
+    remarks = {
+        "Layer health": diagnosis.sentences(healths),
+        "Bear in mind": comparison.departures,
+    }
+    return {title: sentences for title, sentences in remarks.items() if sentences}
+
+
+def _style(cell: str) -> str:
+    """Return the style of a cell that is a verdict."""
+    return next((style for verdict, style in STYLES.items() if cell.startswith(verdict)), "")
 
 
 def _stated(comparison: Comparison) -> str:
@@ -80,10 +139,14 @@ def _stated(comparison: Comparison) -> str:
     )
 
 
-def _tables(comparison: Comparison) -> list[tuple[list[str], list[list[str]]]]:
-    """Return columns and rows of the means, and, if there are any, of the differences."""
-    differences = [_differences(comparison)] if len(comparison.variants) > 1 else []
-    return [_means(comparison), *differences]
+def _tables(comparison: Comparison, healths: Healths) -> list[tuple[list[str], list[list[str]]]]:
+    """Return columns and rows of the means, and, if there are any, of differences and health."""
+    tables = [_means(comparison)]
+    if len(comparison.variants) > 1:
+        tables.append(_differences(comparison))
+    if healths:
+        tables.append((diagnosis.COLUMNS, diagnosis.rows(healths)))
+    return tables
 
 
 def _means(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import mlflow
@@ -21,9 +22,10 @@ from fmnist.errors import ComparisonError, TrackingError, one_line
 from fmnist.pooling import Trained
 from fmnist.predictions import accuracy_by_class, disagreement
 from fmnist.store import STUDY_TAG, SWEEP_TAG, Store, open_store, search
-from fmnist.verdicts import conclusions
+from fmnist.verdicts import conclusions, highest
 
 NOTE = MLFLOW_RUN_NOTE  # the description at the top of the run's page
+RUN_COLOUR = "mlflow.runColor"  # of the run's lines and bars in MLflow's UI
 NOTE_LENGTH = 4000  # characters; a tag holds 8,000 bytes
 
 FACTS = ("data.fingerprint", "mlflow.source.git.commit", "git.patch", "engine")
@@ -65,27 +67,37 @@ def begin(tracking: Tracking, statement: Statement, name: str, sweep: str) -> Op
 def conclude(study: OpenStudy, status: str) -> None:
     """Print the comparison of the study's runs, log it to the parent run, and end that."""
     client = mlflow.MlflowClient()
-    statement, runs = load(study.store, study.run_id)
+    _, statement, runs = load(study.store, study.run_id)
+    if not runs:  # all jobs were refused
+        client.delete_tag(study.run_id, STUDY_TAG)
+        client.set_terminated(study.run_id, status)
+        return
     try:
         answer = comparison(runs, statement)
     except ComparisonError as error:
-        text = f"no comparison: {one_line(error)}"
+        print(f"\nno comparison: {one_line(error)}")
     else:
-        text = report.markdown(answer)
-        drawn = pictures(answer)
+        healths, drawn = records.health(answer), pictures(answer)
+        print()
+        report.show(answer, healths)
         for name, content in {
-            "comparison.html": report.html(answer, drawn),
-            "comparison.md": text,
-            "comparison.json": report.as_json(answer),
+            "comparison.html": report.html(answer, healths, drawn),
+            "comparison.md": report.markdown(answer, healths),
+            "comparison.json": report.as_json(answer, healths),
         }.items():
             client.log_text(study.run_id, content, f"comparison/{name}")
         for title, figure in drawn.items():
             name = title.lower().replace(" ", "_")
             client.log_figure(study.run_id, figure, f"comparison/{name}.png")
-        note = "\n\n".join([statement.question, *conclusions(answer)])
+        note = "\n\n".join([statement.question, highest(answer), *conclusions(answer)])
         client.set_tag(study.run_id, NOTE, note[:NOTE_LENGTH])
+        for variant in answer.variants:
+            for run_id in variant.run_ids.values():
+                client.set_tag(run_id, RUN_COLOUR, plots.colours(answer)[variant.name])
     client.set_terminated(study.run_id, status)
-    print(f"\n{text}\n\nagain:  {study.store.variable}python -m fmnist compare {study.run_id}")
+    commands = study.store.ui_commands(client.get_run(study.run_id))
+    print(f"\nagain:       {study.store.variable}python -m fmnist compare {study.run_id}")
+    print("look at it:  " + "\n             ".join(commands))
 
 
 def latest(store: Store) -> str:
@@ -94,14 +106,32 @@ def latest(store: Store) -> str:
     Raises:
         TrackingError: if there is none.
     """
-    studies = search(store, f"tags.{STUDY_TAG} LIKE '%'")
-    if not studies:
+    return studies(store)[-1][0]
+
+
+def studies(store: Store) -> list[tuple[str, str, str, str, str]]:
+    """Return run id, name, begin, status and question of each study, the latest last.
+
+    Raises:
+        TrackingError: if there is none.
+    """
+    runs = search(store, f"tags.{STUDY_TAG} LIKE '%'")
+    if not runs:
         raise TrackingError("no study in this experiment yet: `train.py -m` makes one; or --runs")
-    return str(studies[-1].info.run_id)
+    return [
+        (
+            run.info.run_id,
+            run.info.run_name,
+            datetime.fromtimestamp(run.info.start_time / 1000).strftime("%Y-%m-%d %H:%M"),
+            run.info.status,
+            json.loads(run.data.tags[STUDY_TAG])["question"],
+        )
+        for run in runs
+    ]
 
 
-def load(store: Store, run_id: str) -> tuple[Statement, list[Trained]]:
-    """Return the statement and the runs of the study with the parent run `run_id`.
+def load(store: Store, run_id: str) -> tuple[Store, Statement, list[Trained]]:
+    """Return the statement and the runs of the study with the parent run `run_id`, and its store.
 
     Raises:
         TrackingError: if there is no such run, or if it is no study.
@@ -115,9 +145,9 @@ def load(store: Store, run_id: str) -> tuple[Statement, list[Trained]]:
         raise TrackingError(f"run {run_id}: is no study; without it the latest study is compared")
     values = json.loads(tags[STUDY_TAG])
     lists: dict[str, Any] = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-    statement = Statement(**(values | lists))
+    statement = Statement(**(values | lists | {"study": run_id}))
     store = Store(store.uri, run.info.experiment_id)
-    return statement, runs_of(store, f"tags.{MLFLOW_PARENT_RUN_ID} = '{run_id}'")
+    return store, statement, runs_of(store, f"tags.{MLFLOW_PARENT_RUN_ID} = '{run_id}'")
 
 
 def runs_of(store: Store, condition: str | None) -> list[Trained]:

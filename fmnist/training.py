@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist.callbacks import EpochMetrics, ProgressLine, StopAtDivergence
+from fmnist.callbacks import EpochMetrics, ProgressLine, StopAtDivergence, shortest
 from fmnist.config import Config, Engine, create
 from fmnist.data import Dataset, Part
 from fmnist.engine import CannotCompile, CompiledEpoch, compiled_epoch
@@ -193,7 +193,8 @@ def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float
     for name in ("val", "test"):
         batches = scoring_batches(dataset.parts[name])
         values = model.evaluate(batches, verbose=0, return_dict=True)
-        scores |= {f"{weights}_{name}_{metric}": values[metric] for metric in ("loss", "accuracy")}
+        for metric in ("loss", "accuracy"):
+            scores[f"{weights}_{name}_{metric}"] = shortest(values[metric])
     return scores
 
 

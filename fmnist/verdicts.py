@@ -1,5 +1,7 @@
 """What a comparison says, in words: verdicts, sentences and plans for more seeds."""
 
+import shlex
+
 from fmnist.comparison import Comparison, Statement, Variant
 from fmnist.statistics import Estimate, Verdict, seeds_needed
 
@@ -25,6 +27,16 @@ def margin(statement: Statement) -> str:
 def conclusions(comparison: Comparison) -> list[str]:
     """One sentence for each variant but the baseline."""
     return [_sentence(comparison, variant) for variant in comparison.variants[1:]]
+
+
+def highest(comparison: Comparison) -> str:
+    """Say which variant has the highest mean, and how to compare the others with that one."""
+    ran = [variant for variant in comparison.variants if variant.values]
+    first, *_ = sorted(ran, key=lambda variant: -variant.estimate.mean)
+    said = f"The highest mean is that of {first.name}: {100 * first.estimate.mean:.2f} %."
+    if first.name == comparison.variants[0].name or len(ran) < 3:
+        return said
+    return f"{said} Whether the others differ from it: compare --baseline {shlex.quote(first.name)}"
 
 
 def _sentence(comparison: Comparison, variant: Variant) -> str:

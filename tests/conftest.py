@@ -117,3 +117,19 @@ def train_command(folder: Path, *arguments: str) -> list[str]:
     given = {argument.partition("=")[0] for argument in arguments}
     defaults = [f"{key}={value}" for key, value in places.items() if key not in given]
     return [sys.executable, "train.py", *arguments, *defaults]
+
+
+@pytest.fixture(scope="session")
+def study_command(tmp_path_factory: pytest.TempPathFactory):
+    """A small study that ran as a sweep: the folder of its store, and what the command printed."""
+    folder = tmp_path_factory.mktemp("study")
+    asked = ("+experiment=quick", "model=relu,selu", "seed=1,2", "study.question=Does SELU help?")
+    return folder, train("-m", *QUICK, *asked, folder=folder)
+
+
+@pytest.fixture(scope="session")
+def study(study_command) -> Path:
+    """The folder of the store of a small study."""
+    folder, done = study_command
+    assert done.returncode == 0, done.stderr
+    return folder

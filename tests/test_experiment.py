@@ -64,7 +64,8 @@ def test_each_epoch_is_tracked_once_and_counted_from_one(finished):
     assert tracked.data.metrics["learning_rate"] == 0.01
     summary = {f"{w}_{p}_{m}" for w in ("best", "last") for p in ("val", "test") for m in names[:2]}
     summary |= {"best_epoch", "fit_seconds", "parameters"}
-    assert set(tracked.data.metrics) == summary | set(names)
+    health = {"gradient_norm", "gradient_ratio", "dead_units"}
+    assert set(tracked.data.metrics) == summary | set(names) | health
     assert tracked.data.metrics["parameters"] == result.model.count_params()
     for name in summary:
         assert len(client.get_metric_history(tracked.info.run_id, name)) == 1, name
@@ -87,7 +88,11 @@ def test_every_artifact_is_there_and_can_be_opened(finished):
     tracked = finished[1]
     folder = Path(mlflow.artifacts.download_artifacts(run_id=tracked.info.run_id))
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert found - {"code/uncommitted.diff"} == {
+    pictures = {name for name in found if name.startswith("images/layer_health+step+")}
+    assert len(pictures) == 2 * 5  # before training and after four epochs; each large and small
+    assert found - {"code/uncommitted.diff"} - pictures == {
+        "layer_health.json",
+        "predictions/validation.npz",
         "environment/environment.json",
         "environment/requirements.txt",
         "model_summary.txt",

@@ -8,8 +8,12 @@ import pytest
 from fmnist import comparison_plots as plots
 from fmnist import report
 from fmnist.comparison import Statement, comparison
-from fmnist.verdicts import conclusions
+from fmnist.diagnosis import sentences
+from fmnist.verdicts import conclusions, highest
 from test_comparison import ACCURACY, runs, trained
+from test_diagnosis import health
+
+HEALTH = {"relu": health([50, 5, 1], [1, 1, 1])}
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +25,28 @@ def answer():
 
 def test_the_page_needs_no_other_file_and_says_it_all(answer):
     figure = plots.seeds(answer)
-    page = report.html(answer, {"Every seed": figure})
+    page = report.html(answer, HEALTH, {"Every seed": figure})
     assert "Is &lt;selu&gt; better?" in page and "<selu>" not in page
     assert not re.search(r"(src|href)=.(?!data:)", page)
     assert page.count("data:image/png;base64,iVBOR") == 1
-    for text in [*conclusions(answer), *answer.departures]:
+    said = [highest(answer), *conclusions(answer), *answer.departures, *sentences(HEALTH)]
+    for text in said:
         assert text.replace("<", "&lt;") in page
     assert "relu: no finished run of seed 4" in page
+    for run_id in answer.variants[0].run_ids.values():
+        assert run_id in page
     assert re.search(r'<li class="better">\s*selu is better|<li class="better">selu is', page)
+
+
+def test_a_terminal_shows_colours_anything_else_markdown(answer, monkeypatch, capsys):
+    report.show(answer, HEALTH)
+    assert capsys.readouterr().out.strip() == report.markdown(answer, HEALTH).strip()
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "200"}.items():
+        monkeypatch.setenv(name, value)
+    report.show(answer, HEALTH)
+    shown = capsys.readouterr().out
+    assert re.search(r"\x1b\[32mbetter *\x1b\[0m", shown)
+    assert conclusions(answer)[0][:60] in shown
 
 
 def test_every_seed_is_a_dot_and_the_best_variant_stands_on_top(answer):

@@ -49,11 +49,10 @@ def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
     assert "epoch 2/2" in (tmp_path / "output" / "train.log").read_text()
 
 
-def test_a_sweep_is_a_study_that_ends_with_its_comparison(tmp_path):
-    asked = ("+experiment=quick", "model=relu,selu", "seed=1,2", "study.question=Does SELU help?")
-    done = train("-m", *QUICK, *asked, folder=tmp_path)
+def test_a_sweep_is_a_study_that_ends_with_its_comparison(study_command):
+    folder, done = study_command
     assert done.returncode == 0, done.stderr
-    *children, study = sorted(runs_in(tmp_path), key=lambda run: "study" in run.data.tags)
+    *children, study = sorted(runs_in(folder), key=lambda run: "study" in run.data.tags)
     assert sorted(run.info.run_name for run in children) == [
         "relu seed 1",
         "relu seed 2",
@@ -74,7 +73,7 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(tmp_path):
     assert content["statement"]["variants"] == 2 and content["statement"]["seeds"] == [1, 2]
     assert content["variants"][0]["name"] == content["statement"]["baseline"] == "relu"
     page = mlflow.artifacts.load_text(f"{study.info.artifact_uri}/comparison/comparison.html")
-    assert page.count('src="data:image/png;base64,') == 3
+    assert page.count('src="data:image/png;base64,') == 6
     [conclusion] = content["conclusions"]
     assert "selu" in conclusion and conclusion in study.data.tags["mlflow.note.content"]
     assert conclusion in report
@@ -83,7 +82,7 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(tmp_path):
         return subprocess.run(
             [sys.executable, "-m", "fmnist", "compare", *arguments],
             cwd=PROJECT,
-            env=ENVIRONMENT | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
+            env=ENVIRONMENT | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
             capture_output=True,
             text=True,
             timeout=60,
@@ -92,8 +91,9 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(tmp_path):
     for arguments in ((), (study.info.run_id,)):
         again = compare(*arguments)
         assert (again.returncode, again.stdout.strip()) == (0, report.strip()), again.stderr
-    again = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/mlflow.db python -m fmnist compare "
-    assert done.stdout.splitlines()[-1] == f"again:  {again}{study.info.run_id}"
+    again = f"MLFLOW_TRACKING_URI=sqlite:///{folder}/mlflow.db python -m fmnist compare "
+    assert f"\nagain:       {again}{study.info.run_id}\nlook at it:  mlflow ui" in done.stdout
+    assert f"/runs/{study.info.run_id}?" in done.stdout.splitlines()[-1]
     seeds = compare("--filter", "params.seed = '1'", "--format", "json", "--baseline", "selu")
     assert [v["name"] for v in json.loads(seeds.stdout)["variants"]] == ["selu", "relu"]
     for arguments, message in {
@@ -101,6 +101,7 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(tmp_path):
         (children[0].info.run_id,): "is no study; without it the latest study is compared",
         ("--experiment", "other"): "error: experiment other: choose one of fmnist, Default",
         ("--filter", "model is relu"): "error: filter model is relu: Invalid clause",
+        ("--by", "model,widht"): "error: by widht: no run has such a param",
         ("--by", "model.name"): "error: the runs differ in more than model.name and seed: model",
     }.items():
         refused = compare(*arguments)
