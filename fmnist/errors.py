@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -68,7 +69,10 @@ def one_line(error: BaseException) -> str:
     if isinstance(error.__cause__, OmegaConfBaseException):
         error = error.__cause__
     if not isinstance(error, OmegaConfBaseException):
-        return " ".join(str(error).split())
+        text = " ".join(str(error).split())
+        if ambiguous := re.match("Ambiguous value for argument '(.*?)'", text):
+            return f"{ambiguous[1]}: several values are a sweep, which -m starts"
+        return text
     reason = str(error.msg).partition("\n")[0]
     if isinstance(error, MissingMandatoryValue) or "is not Optional" in reason:
         reason = "a value is needed"

@@ -33,13 +33,12 @@ class Health:
         gradients, dead = (
             hidden[:, QUANTITIES.index(name)] for name in ("gradient_norm", "dead_units")
         )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = float(gradients[0] / gradients[-1])
-        return {
-            "gradient_norm": float(np.linalg.norm(norms)),
-            "gradient_ratio": ratio,
-            "dead_units": float(dead.mean()),
-        }
+        with np.errstate(all="ignore"):  # 0 / 0 where all units are dead
+            return {
+                "gradient_norm": float(np.linalg.norm(norms)),
+                "gradient_ratio": float(gradients[0] / gradients[-1]),
+                "dead_units": float(dead.mean()),
+            }
 
 
 class LayerHealth(keras.callbacks.Callback):
@@ -95,7 +94,8 @@ class LayerHealth(keras.callbacks.Callback):
     def _measure(self) -> Health:
         outputs, gradients = there_and_back(self.model, *self.probe)
         kernels = [layer.kernel.numpy() for layer in self.layers]
-        health = measure(outputs, gradients, kernels, self.kernels)
+        with np.errstate(all="ignore"):  # where training diverges, numbers grow beyond all bounds
+            health = measure(outputs, gradients, kernels, self.kernels)
         self.kernels = kernels
         self.history.append(health.layers)
         run = mlflow.active_run()

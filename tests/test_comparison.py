@@ -60,7 +60,7 @@ def test_what_did_not_finish_is_counted_and_shown():
     assert by_name["selu"].unfinished == {"FAILED": 1, "diverged": 1}
     assert by_name["relu"].unfinished == {"RUNNING": 1}
     assert by_name["gelu"].estimate.n == 0
-    text = report.markdown(answer)
+    text = report.markdown(answer, {})
     assert "1 FAILED, 1 diverged" in text
     assert "3 of 4 planned variants" in text
     assert "selu: no finished run of seed 9" in text
@@ -156,7 +156,7 @@ def test_a_question_that_cannot_be_answered_is_one_line(statement, message):
 
 def test_the_report_has_every_number_as_json_too():
     answer = comparison([*runs(), trained("gelu", 1, None, "KILLED")], Statement())
-    content = json.loads(report.as_json(answer))
+    content = json.loads(report.as_json(answer, {}))
     assert content["variants"][1]["difference"]["verdict"] == "better"
     assert content["variants"][2]["estimate"] == {"mean": None, "low": None, "high": None, "n": 0}
     assert content["statement"]["min_effect"] == dataclasses.asdict(Statement())["min_effect"]

@@ -50,6 +50,8 @@ def test_defaults_are_the_tutorials(config):
         "callbacks.early_stopping.monitor": "val_loss",
         "callbacks.early_stopping.patience": 5,
         "callbacks.early_stopping.min_delta": 1e-3,
+        "callbacks.layer_health._target_": "fmnist.health.LayerHealth",
+        "callbacks.layer_health.images": 256,
         "training.epochs": 10,
         "training.batch_size": 32,
         "training.engine": "compiled",
@@ -86,7 +88,7 @@ def test_callbacks_can_be_overridden_removed_and_joined(config):
         "+callbacks.checkpoint.mode=min",
     ).callbacks
     built = {name: create(name, node) for name, node in callbacks.items()}
-    assert built.keys() == {"checkpoint", "early_stopping", "csv"}
+    assert built.keys() == {"checkpoint", "early_stopping", "layer_health", "csv"}
     assert built["early_stopping"].patience == 3
     assert isinstance(built["csv"], keras.callbacks.CSVLogger)
     assert config("callbacks=none").callbacks == {}

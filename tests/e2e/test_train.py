@@ -143,6 +143,7 @@ def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
             ["-m", "model=relu,selu", "study.baseline=gelu"],
             "error: study.baseline=gelu: choose one",
         ),
+        (["seed=1,2"], "error: seed=1,2: several values are a sweep, which -m starts"),
         (["-m", "seed=1,b"], "error: seed=b: must be a whole number"),
         (["optimizer=null"], "error: Config group override must be a string or a list"),
         (["hydra.run.dir=/proc/nowhere"], "error: [Errno 2] No such file or directory: '/proc/no"),
