@@ -103,12 +103,12 @@ def studies(options: argparse.Namespace) -> None:
 def add_ui(parser: argparse.ArgumentParser) -> None:
     """Add the options of `ui`."""
     parser.description = "Open MLflow's UI on the store, at the runs of the experiment."
-    parser.set_defaults(command=ui)
+    parser.set_defaults(command=open_ui)
     add_experiment(parser)
     add_port(parser)
 
 
-def ui(options: argparse.Namespace) -> None:
+def open_ui(options: argparse.Namespace) -> None:
     """Open the experiment in the browser."""
     from fmnist import ui
     from fmnist.store import existing_store

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from fmnist.health_maps import QUANTITIES
 
 MUCH = 10.0
-"""From this ratio of first to last hidden layer on a signal or a gradient fades or explodes."""
+"""From this ratio of first to last hidden layer on a signal or a gradient fades or explodes; a
+gradient whose norm is below its inverse is faint."""
 
 Health = NDArray[np.float64]
 COLUMNS = ["layer health", "when", "gradient norm", "first / last layer", "activation std", "dead"]
@@ -34,13 +35,12 @@ def rows(healths: Mapping[str, Health]) -> list[list[str]]:
             gradient, signal = (
                 _ends(health, quantity, epoch) for quantity in ("gradient_norm", "activation_std")
             )
-            total = np.nanmedian(np.linalg.norm(_of(health, "gradient_norm")[:, epoch], axis=-1))
             dead = np.nanmedian(_of(health, "dead_units")[:, epoch, :-1].mean(axis=-1))
             table.append(
                 [
                     name,
                     when,
-                    f"{total:.3g}",
+                    f"{_gradient_norm(health, epoch):.3g}",
                     f"{gradient[0] / gradient[1]:.2g}",
                     f"{signal[0]:.2g} to {signal[1]:.2g}",
                     f"{dead:.0%}",
@@ -69,7 +69,10 @@ def _passage(health: Health, epoch: int) -> str:
     elif last >= MUCH * first:
         signal = f"the signal grows {last / first:.0f}-fold on its way to the last hidden layer"
     first, last = _ends(health, "gradient_norm", epoch)
+    norm = _gradient_norm(health, epoch)
     gradient = "the gradient reaches all layers alike"
+    if norm * MUCH <= 1:
+        gradient = f"the gradient is faint in all layers, its norm {norm:.1g}"
     if first >= MUCH * last:
         gradient = f"the gradient explodes {first / last:.0f}-fold on its way back to the first"
     elif last >= MUCH * first:
@@ -80,6 +83,12 @@ def _passage(health: Health, epoch: int) -> str:
 def _of(health: Health, quantity: str) -> NDArray[np.float64]:
     """Return one quantity (seeds, epochs + 1, layers)."""
     return health[..., QUANTITIES.index(quantity)]
+
+
+def _gradient_norm(health: Health, epoch: int) -> float:
+    """Return the norm of the gradient for all layers, median over the seeds."""
+    norms = np.linalg.norm(_of(health, "gradient_norm")[:, epoch], axis=-1)
+    return float(np.nanmedian(norms))
 
 
 def _ends(health: Health, quantity: str, epoch: int) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 """Layer health: what the gradients, the updates and the units of each layer do, epoch by epoch."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,31 +13,6 @@ from fmnist.data import Part
 from fmnist.health_maps import QUANTITIES, TABLE, heat_maps
 
 DROPOUTS = (keras.layers.Dropout, keras.layers.AlphaDropout)
-
-
-@dataclass(frozen=True)
-class Health:
-    """The layers at one moment, on the probe.
-
-    Attributes:
-        layers: (layers, quantities) float64, columns as in `QUANTITIES`, rows as `dense_layers`.
-    """
-
-    layers: NDArray[np.float64]
-
-    def summary(self) -> dict[str, float]:
-        """Return what runs are compared by; ratio and dead units are of the hidden layers."""
-        norms = self.layers[:, QUANTITIES.index("gradient_norm")]
-        hidden = self.layers[:-1]
-        gradients, dead = (
-            hidden[:, QUANTITIES.index(name)] for name in ("gradient_norm", "dead_units")
-        )
-        with np.errstate(all="ignore"):  # 0 / 0 where all units are dead
-            return {
-                "gradient_norm": float(np.linalg.norm(norms)),
-                "gradient_ratio": float(gradients[0] / gradients[-1]),
-                "dead_units": float(dead.mean()),
-            }
 
 
 class LayerHealth(keras.callbacks.Callback):
@@ -75,7 +49,7 @@ class LayerHealth(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measure the weights after the epoch."""
-        mlflow.log_metrics(self._measure().summary(), step=epoch + 1)
+        mlflow.log_metrics(summary(self._measure()), step=epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Log the table; wait for the last picture."""
@@ -91,18 +65,18 @@ class LayerHealth(keras.callbacks.Callback):
             picture.result()
         self.drawing.shutdown()
 
-    def _measure(self) -> Health:
+    def _measure(self) -> NDArray[np.float64]:
         outputs, gradients = there_and_back(self.model, *self.probe)
         kernels = [layer.kernel.numpy() for layer in self.layers]
         with np.errstate(all="ignore"):  # where training diverges, numbers grow beyond all bounds
-            health = measure(outputs, gradients, kernels, self.kernels)
+            layers = measure(outputs, gradients, kernels, self.kernels)
         self.kernels = kernels
-        self.history.append(health.layers)
+        self.history.append(layers)
         run = mlflow.active_run()
         assert run is not None
         arguments = run.info.run_id, np.array(self.history), self.params["epochs"]
         self.pictures.append(self.drawing.submit(log_heat_maps, *arguments))
-        return health
+        return layers
 
 
 def log_heat_maps(run_id: str, history: NDArray[np.float64], epochs: int) -> None:
@@ -141,14 +115,17 @@ def measure(
     gradients: list[tf.Tensor],
     kernels: list[NDArray[np.float32]],
     kernels_before: list[NDArray[np.float32]],
-) -> Health:
-    """Measure the layers.
+) -> NDArray[np.float64]:
+    """Measure the layers on the probe.
 
     Args:
         outputs: of each layer (images, units).
         gradients: of the loss, for each layer's kernel.
         kernels: of each layer, now.
         kernels_before: the same before the epoch.
+
+    Returns:
+        (layers, quantities), columns as in `QUANTITIES`.
     """
     rows = []
     for output, gradient, kernel, before in zip(
@@ -157,7 +134,18 @@ def measure(
         update = np.linalg.norm(kernel - before) / np.linalg.norm(before)
         dead = np.mean((output == output[0]).all(axis=0))
         rows.append([np.linalg.norm(gradient), update, output.mean(), output.std(), dead])
-    return Health(np.array(rows, np.float64))
+    return np.array(rows, np.float64)
+
+
+def summary(layers: NDArray[np.float64]) -> dict[str, float]:
+    """Return what runs are compared by; ratio and dead units are of the hidden layers."""
+    gradients, dead = (layers[:, QUANTITIES.index(q)] for q in ("gradient_norm", "dead_units"))
+    with np.errstate(all="ignore"):  # 0 / 0 where all units are dead
+        return {
+            "gradient_norm": float(np.linalg.norm(gradients)),
+            "gradient_ratio": float(gradients[0] / gradients[-2]),
+            "dead_units": float(dead[:-1].mean()),
+        }
 
 
 def outputs_in_training(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor]:

@@ -46,8 +46,8 @@ def show(comparison: Comparison, healths: Healths) -> None:
             drawing.add_row(*(Text(cell, _style(cell)) for cell in row))
         console.print(drawing)
     console.print(Text(highest(comparison), "bold"))
-    for variant, sentence in _concluded(comparison):
-        console.print(Text(sentence, STYLES.get(variant.difference.verdict, "")))  # type: ignore[union-attr]
+    for word, sentence in _concluded(comparison):
+        console.print(Text(sentence, _style(word)))
     for title, sentences in _remarks(comparison, healths).items():
         console.print(Text(f"\n{title}:", "bold"))
         for sentence in sentences:
@@ -111,8 +111,10 @@ def as_json(comparison: Comparison, healths: Healths) -> str:
     return json.dumps(_finite(content), indent=1)
 
 
-def _concluded(comparison: Comparison) -> list[tuple[Variant, str]]:
-    return list(zip(comparison.variants[1:], conclusions(comparison), strict=True))
+def _concluded(comparison: Comparison) -> list[tuple[str, str]]:
+    """Return the verdict on each variant but the baseline, and the sentence."""
+    verdicts = [verdict(comparison, variant) for variant in comparison.variants[1:]]
+    return list(zip(verdicts, conclusions(comparison), strict=True))
 
 
 def _remarks(comparison: Comparison, healths: Healths) -> dict[str, Sequence[str]]:
@@ -124,7 +126,7 @@ def _remarks(comparison: Comparison, healths: Healths) -> dict[str, Sequence[str
 
 
 def _style(cell: str) -> str:
-    """Return the style of a cell that is a verdict."""
+    """Return the colour of a verdict; none for any other text."""
     return next((style for verdict, style in STYLES.items() if cell.startswith(verdict)), "")
 
 

@@ -28,6 +28,11 @@ def test_each_way_of_going_wrong_has_its_words():
             "tanh": health([0.01, 0.5, 1], [0.1, 1, 3]),
         }
     )
+    faint = health([1, 1, 1], [1, 1, 1])
+    faint[:, 0, :, GRADIENT] /= 1000
+    [sentence] = sentences({"deep": faint})
+    assert "before training, the signal keeps its size and the gradient is faint in" in sentence
+    assert "all layers, its norm 0.002; after epoch 1" in sentence
     later = "after epoch 1 and after epoch 2, the signal keeps its size and the gradient reaches"
     assert said == [
         "relu: before training, the signal fades 100-fold on its way to the last hidden layer and "
