@@ -71,7 +71,7 @@ def compare(options: argparse.Namespace) -> None:
     answer = comparison(runs, statement.asking(**asked), allow=options.allow.split(","))
     healths = records.health(answer)
     if options.format == "html":
-        print(report.html(answer, healths, study.pictures(answer)))
+        print(report.html(answer, healths, study.pictures(answer, healths)))
     elif options.format == "json":
         print(report.as_json(answer, healths))
     elif options.format == "markdown":

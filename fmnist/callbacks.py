@@ -74,7 +74,7 @@ class StopAtDivergence(keras.callbacks.Callback):
     """End training that can come to no good any more, when all other callbacks have ended."""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Nothing is wrong yet."""
+        """Forget an earlier training."""
         self.wrong: str | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

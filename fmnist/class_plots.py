@@ -27,7 +27,7 @@ def accuracy_by_class(
         axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour)
     axes.set_xticks(range(len(class_names)), class_names, rotation=30, ha="right")
     axes.set_yticks(range(len(means)), list(accuracies))
-    figure.colorbar(picture, label="validation accuracy, %")
+    figure.colorbar(picture, label="validation accuracy of the logged model, %")
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fmnist.comparison import Comparison
-from fmnist.diagnosis import moments
+from fmnist.diagnosis import STAGES, stages
 from fmnist.health_maps import QUANTITIES, SCALES
 from fmnist.statistics import Estimate, mean_interval
 from fmnist.verdicts import verdict
@@ -102,34 +102,31 @@ def forest(comparison: Comparison) -> Figure:
 
 
 def layer_profiles(healths: Mapping[str, NDArray[np.float64]], colour: Mapping[str, str]) -> Figure:
-    """Draw gradient, signal and dead units from layer to layer, at first and later.
+    """Draw gradient, activations and dead units from layer to layer, at first and later.
 
     Args:
         healths: of each variant (seeds, epochs + 1, layers, quantities); drawn are the medians
             over the seeds, and the seeds' range.
         colour: of each variant.
     """
-    when = list(dict.fromkeys(m for health in healths.values() for m in moments(health)))
     quantities = ("gradient_norm", "activation_std", "dead_units")
-    figure = Figure(figsize=(3.6 * len(when) + 2, 8), layout="constrained")
-    grid = figure.subplots(len(quantities), len(when), sharex=True, sharey="row", squeeze=False)
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    grid = figure.subplots(len(quantities), len(STAGES), sharex=True, sharey="row")
     for row, quantity in zip(grid, quantities, strict=True):
-        place = QUANTITIES.index(quantity)
         row[0].set_ylabel(SCALES[quantity].title)
         if SCALES[quantity].logarithmic:
             row[0].set_yscale("log")
-        for axes, moment in zip(row, when, strict=True):
-            for name, health in healths.items():
-                if moment not in moments(health):
-                    continue
-                values = health[:, moments(health)[moment], :, place]
-                layers = range(1, values.shape[1] + 1)
-                axes.plot(layers, np.nanmedian(values, axis=0), color=colour[name], label=name)
-                bounds = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        for name, health in healths.items():
+            for axes, values in zip(row, stages(health).values(), strict=True):
+                shown = values[..., QUANTITIES.index(quantity)]
+                layers = range(1, shown.shape[1] + 1)
+                axes.plot(layers, np.nanmedian(shown, axis=0), color=colour[name], label=name)
+                bounds = np.nanmin(shown, axis=0), np.nanmax(shown, axis=0)
                 axes.fill_between(layers, *bounds, color=colour[name], alpha=0.12, linewidth=0)
-            axes.grid(alpha=0.3)
-    for axes, moment in zip(grid[0], when, strict=True):
-        axes.set_title(moment)
+    for axes in grid.flat:
+        axes.grid(alpha=0.3)
+    for axes, stage in zip(grid[0], STAGES, strict=True):
+        axes.set_title(stage)
     for axes in grid[-1]:
         axes.set_xlabel("layer, from the input")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -7,41 +7,39 @@ from numpy.typing import NDArray
 
 from fmnist.health_maps import QUANTITIES
 
-MUCH = 10.0
-"""From this ratio of first to last hidden layer on a signal or a gradient fades or explodes; a
-gradient whose norm is below its inverse is faint."""
-
 Health = NDArray[np.float64]
-COLUMNS = ["layer health", "when", "gradient norm", "first / last layer", "activation std", "dead"]
+"""Of a variant (seeds, epochs + 1, layers, quantities); NaN where a seed has stopped before."""
+
+STAGES = ("before training", "after epoch 1", "at the end")
+COLUMNS = ("layer health", "when", "gradient norm", "first / last", "activation std", "dead units")
+NOTE = (
+    "Layer health: on 256 training images, medians over the seeds; gradients are those of the "
+    "weights; first / last and dead units are of the hidden layers."
+)
+
+THRESHOLD = 10.0  # a ratio from here on is worth a word
 
 
-def moments(health: Health) -> dict[str, int]:
-    """Return the epochs to look at by their name: before training, the first, the last."""
-    last = health.shape[1] - 1
-    return {"before training": 0, "after epoch 1": 1} | (
-        {f"after epoch {last}": last} if last > 1 else {}
-    )
+def stages(health: Health) -> dict[str, Health]:
+    """Return the layers (seeds, layers, quantities) at each of `STAGES`; each seed's own end."""
+    ends = np.isfinite(health).any(axis=(2, 3)).sum(axis=1) - 1
+    last = health[np.arange(len(health)), ends]
+    return dict(zip(STAGES, (health[:, 0], health[:, 1], last), strict=True))
 
 
 def rows(healths: Mapping[str, Health]) -> list[list[str]]:
-    """Return the rows to `COLUMNS`: medians over the seeds.
-
-    Args:
-        healths: of each variant (seeds, epochs + 1, layers, quantities).
-    """
+    """Return the rows to `COLUMNS` for all variants at all stages."""
     table = []
     for name, health in healths.items():
-        for when, epoch in moments(health).items():
-            gradient, signal = (
-                _ends(health, quantity, epoch) for quantity in ("gradient_norm", "activation_std")
-            )
-            dead = np.nanmedian(_of(health, "dead_units")[:, epoch, :-1].mean(axis=-1))
+        for when, layers in stages(health).items():
+            gradient, signal = (_ends(layers, q) for q in ("gradient_norm", "activation_std"))
+            dead = np.nanmedian(_of(layers, "dead_units")[:, :-1].mean(axis=-1))
             table.append(
                 [
                     name,
                     when,
-                    f"{_gradient_norm(health, epoch):.3g}",
-                    f"{gradient[0] / gradient[1]:.2g}",
+                    f"{_gradient_norm(layers):.3g}",
+                    f"{_ratio(*gradient):.2g}",
                     f"{signal[0]:.2g} to {signal[1]:.2g}",
                     f"{dead:.0%}",
                 ]
@@ -50,48 +48,59 @@ def rows(healths: Mapping[str, Health]) -> list[list[str]]:
 
 
 def sentences(healths: Mapping[str, Health]) -> list[str]:
-    """Say of each variant how signal and gradient pass through its layers, at first and later."""
+    """Say of each variant how signal and gradient change from layer to layer, stage by stage."""
     said = []
     for name, health in healths.items():
         passages: dict[str, list[str]] = {}
-        for when, epoch in moments(health).items():
-            passages.setdefault(_passage(health, epoch), []).append(when)
+        for when, layers in stages(health).items():
+            passages.setdefault(_passage(layers, when), []).append(when)
         parts = [f"{' and '.join(when)}, {passage}" for passage, when in passages.items()]
         said.append(f"{name}: {'; '.join(parts)}.")
     return said
 
 
-def _passage(health: Health, epoch: int) -> str:
-    first, last = _ends(health, "activation_std", epoch)
-    signal = "the signal keeps its size"
-    if first >= MUCH * last:
-        signal = f"the signal fades {first / last:.0f}-fold on its way to the last hidden layer"
-    elif last >= MUCH * first:
-        signal = f"the signal grows {last / first:.0f}-fold on its way to the last hidden layer"
-    first, last = _ends(health, "gradient_norm", epoch)
-    norm = _gradient_norm(health, epoch)
-    gradient = "the gradient reaches all layers alike"
-    if norm * MUCH <= 1:
-        gradient = f"the gradient is faint in all layers, its norm {norm:.1g}"
-    if first >= MUCH * last:
-        gradient = f"the gradient explodes {first / last:.0f}-fold on its way back to the first"
-    elif last >= MUCH * first:
-        gradient = f"the gradient vanishes {last / first:.0f}-fold on its way back to the first"
+def _passage(layers: Health, when: str) -> str:
+    """Describe layers (seeds, layers, quantities)."""
+    ratio = _ratio(*_ends(layers, "activation_std"))
+    signal = "the signal keeps its size from the first to the last hidden layer"
+    if ratio >= THRESHOLD:
+        signal = f"the signal shrinks {_times(ratio)} from the first to the last hidden layer"
+    elif ratio * THRESHOLD <= 1:
+        signal = f"the signal grows {_times(1 / ratio)} from the first to the last hidden layer"
+    ratio, norm = _ratio(*_ends(layers, "gradient_norm")), _gradient_norm(layers)
+    gradient = "the weights' gradient is of one size"
+    if ratio >= THRESHOLD:
+        gradient = f"the weights' gradient is {_times(ratio)} larger in the first than in the last"
+    elif ratio == 0:
+        gradient = "no gradient reaches the weights of the first"
+    elif ratio * THRESHOLD <= 1:
+        gradient = f"the weights' gradient is {_times(1 / ratio)} smaller in the first"
+    elif norm * THRESHOLD <= 1 and when == STAGES[0]:  # later a small gradient means success
+        gradient = f"the weights' gradient is small in all (norm {norm:.1g})"
     return f"{signal} and {gradient}"
 
 
-def _of(health: Health, quantity: str) -> NDArray[np.float64]:
-    """Return one quantity (seeds, epochs + 1, layers)."""
-    return health[..., QUANTITIES.index(quantity)]
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}-fold" if np.isfinite(ratio) else "without bound"
 
 
-def _gradient_norm(health: Health, epoch: int) -> float:
-    """Return the norm of the gradient for all layers, median over the seeds."""
-    norms = np.linalg.norm(_of(health, "gradient_norm")[:, epoch], axis=-1)
-    return float(np.nanmedian(norms))
+def _of(layers: Health, quantity: str) -> NDArray[np.float64]:
+    """Return one quantity (seeds, layers)."""
+    return layers[..., QUANTITIES.index(quantity)]
 
 
-def _ends(health: Health, quantity: str, epoch: int) -> tuple[float, float]:
-    """Return a quantity in the first and the last hidden layer, medians over the seeds."""
-    hidden = np.nanmedian(_of(health, quantity)[:, epoch, :-1], axis=0)
-    return float(hidden[0]), float(hidden[-1])
+def _gradient_norm(layers: Health) -> float:
+    """Return the norm of the gradient of all weights."""
+    return float(np.nanmedian(np.linalg.norm(_of(layers, "gradient_norm"), axis=-1)))
+
+
+def _ends(layers: Health, quantity: str) -> NDArray[np.float64]:
+    """Return a quantity in the first and the last hidden layer (2,)."""
+    hidden = np.nanmedian(_of(layers, quantity)[:, :-1], axis=0)
+    return hidden[[0, -1]]
+
+
+def _ratio(one: float, other: float) -> float:
+    """Return one / other: infinite, or NaN, where all units of a layer are dead."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.float64(one) / np.float64(other))

@@ -40,13 +40,9 @@ class Result:
 
     @property
     def summary(self) -> str:
-        """The scores in words, as the description of the run."""
-        epoch = f"{self.scores.get('best_epoch', len(self.history['loss'])):.0f}"
-        test = self.scores.get("best_test_accuracy", self.scores["last_test_accuracy"])
-        return (
-            f"val_accuracy {self.objective:.2%} after epoch {epoch}; "
-            f"test_accuracy {test:.2%}, which decides nothing"
-        )
+        """The description of the run; without the test accuracy, by which nobody shall choose."""
+        epoch = self.scores.get("best_epoch", len(self.history["loss"]))
+        return f"val_accuracy {self.objective:.2%} after epoch {epoch:.0f}"
 
 
 def run(config: Config) -> Result:
@@ -94,7 +90,7 @@ def run(config: Config) -> Result:
 
 
 def record(result: Result, dataset: Dataset, predictions: Predictions) -> None:
-    """Log scores, model, predictions and pictures to the active run, these of validation only.
+    """Log scores, model, validation predictions and pictures of these to the active run.
 
     Args:
         result: of the run.

@@ -1,5 +1,6 @@
 """Layer health: what the gradients, the updates and the units of each layer do, epoch by epoch."""
 
+import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -7,6 +8,7 @@ import keras
 import mlflow
 import numpy as np
 import tensorflow as tf
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from numpy.typing import NDArray
 
 from fmnist.data import Part
@@ -20,10 +22,10 @@ class LayerHealth(keras.callbacks.Callback):
 
     The probe is the first `images` training images. Of each layer it takes the norm of the loss's
     gradient with respect to the kernel, the change of the kernel during the epoch relative to its
-    norm, mean and standard deviation of the layer's output (behind activation and batch
-    normalisation), and the share of dead units: those with one and the same output for all
-    images. Batch normalisation works by the batch, as in training; nothing is dropped out. The
-    model is left as it was.
+    norm, the mean of the layer's output (behind activation and batch normalisation), its standard
+    deviation over the images (of a unit; root of the mean square over the units), and the share of
+    dead units: those with one and the same output for all images. Batch normalisation works by the
+    batch, as in training; nothing is dropped out. The model is left as it was.
 
     Logs the table `layer_health.json`, the image `layer_health` (layer x epoch) with a step for
     each moment, and, from epoch 1 as all metrics, `gradient_norm` (of all kernels),
@@ -43,8 +45,9 @@ class LayerHealth(keras.callbacks.Callback):
         self.layers = dense_layers(self.model)
         self.history: list[NDArray[np.float64]] = []
         self.kernels = [layer.kernel.numpy() for layer in self.layers]
-        self.drawing = ThreadPoolExecutor(1)  # while the next epoch trains
-        self.pictures: list[Future[None]] = []
+        self.thread = ThreadPoolExecutor(1)  # logs while the next epoch trains
+        self.logged: list[Future[None]] = []
+        mlflow.set_tag(MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": TABLE, "type": "table"}]))
         self._measure()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -52,21 +55,13 @@ class LayerHealth(keras.callbacks.Callback):
         mlflow.log_metrics(summary(self._measure()), step=epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Log the table; wait for the last picture."""
-        names = [layer.name for layer in self.layers]
-        columns = np.array(self.history).reshape(-1, len(QUANTITIES)).T
-        table = {
-            "epoch": np.repeat(range(len(self.history)), len(names)),
-            "layer": names * len(self.history),
-            **dict(zip(QUANTITIES, columns, strict=True)),
-        }
-        mlflow.log_table(table, TABLE)
-        for picture in self.pictures:
-            picture.result()
-        self.drawing.shutdown()
+        """Wait until all is logged."""
+        self.thread.shutdown()
+        for each in self.logged:
+            each.result()
 
     def _measure(self) -> NDArray[np.float64]:
-        outputs, gradients = there_and_back(self.model, *self.probe)
+        outputs, gradients = forward_and_backward(self.model, *self.probe)
         kernels = [layer.kernel.numpy() for layer in self.layers]
         with np.errstate(all="ignore"):  # where training diverges, numbers grow beyond all bounds
             layers = measure(outputs, gradients, kernels, self.kernels)
@@ -74,18 +69,32 @@ class LayerHealth(keras.callbacks.Callback):
         self.history.append(layers)
         run = mlflow.active_run()
         assert run is not None
-        arguments = run.info.run_id, np.array(self.history), self.params["epochs"]
-        self.pictures.append(self.drawing.submit(log_heat_maps, *arguments))
+        names = [layer.name for layer in self.layers]
+        arguments = run.info.run_id, names, np.array(self.history), self.params["epochs"]
+        self.logged.append(self.thread.submit(log_health, *arguments))
         return layers
 
 
-def log_heat_maps(run_id: str, history: NDArray[np.float64], epochs: int) -> None:
-    """Log the picture of the epochs so far; see `heat_maps`."""
-    image = heat_maps(history, epochs)
-    # MLflow's own way to do this in the background loses pictures when the process ends.
-    mlflow.MlflowClient().log_image(
-        run_id, image, key="layer_health", step=len(history) - 1, synchronous=True
-    )
+def log_health(run_id: str, names: list[str], history: NDArray[np.float64], epochs: int) -> None:
+    """Log the table and the picture of all epochs so far.
+
+    Args:
+        run_id: of the MLflow run.
+        names: of the layers.
+        history: (epochs so far + 1, layers, quantities).
+        epochs: how many there will be.
+    """
+    client = mlflow.MlflowClient()
+    rows = [
+        [epoch, name, *map(float, values)]
+        for epoch, layers in enumerate(history)
+        for name, values in zip(names, layers, strict=True)
+    ]
+    # As `mlflow.log_table` writes it, but that rounds to ten decimals, where gradients vanish.
+    client.log_dict(run_id, {"columns": ["epoch", "layer", *QUANTITIES], "data": rows}, TABLE)
+    # MLflow's own way to log an image in the background loses some when the process ends.
+    image, step = heat_maps(history, epochs), len(history) - 1
+    client.log_image(run_id, image, key="layer_health", step=step, synchronous=True)
 
 
 def dense_layers(model: keras.Model) -> list[keras.layers.Dense]:
@@ -93,10 +102,10 @@ def dense_layers(model: keras.Model) -> list[keras.layers.Dense]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
 
 
-def there_and_back(
+def forward_and_backward(
     model: keras.Model, images: tf.Tensor, labels: tf.Tensor
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Return the outputs of the Dense layers, and the loss's gradients for their kernels.
+    """Return of each Dense layer its output (n, units) and the loss's gradient for its kernel.
 
     Args:
         model: compiled.
@@ -120,8 +129,8 @@ def measure(
 
     Args:
         outputs: of each layer (images, units).
-        gradients: of the loss, for each layer's kernel.
-        kernels: of each layer, now.
+        gradients: of the loss, for each layer's kernel (inputs, units).
+        kernels: of each layer (inputs, units), now.
         kernels_before: the same before the epoch.
 
     Returns:
@@ -133,12 +142,16 @@ def measure(
     ):
         update = np.linalg.norm(kernel - before) / np.linalg.norm(before)
         dead = np.mean((output == output[0]).all(axis=0))
-        rows.append([np.linalg.norm(gradient), update, output.mean(), output.std(), dead])
+        spread = np.sqrt(output.var(axis=0).mean())
+        rows.append([np.linalg.norm(gradient), update, output.mean(), spread, dead])
     return np.array(rows, np.float64)
 
 
 def summary(layers: NDArray[np.float64]) -> dict[str, float]:
-    """Return what runs are compared by; ratio and dead units are of the hidden layers."""
+    """Return what runs are compared by, of layers (layers, quantities).
+
+    Ratio and dead units are of the hidden layers.
+    """
     gradients, dead = (layers[:, QUANTITIES.index(q)] for q in ("gradient_norm", "dead_units"))
     with np.errstate(all="ignore"):  # 0 / 0 where all units are dead
         return {
@@ -149,7 +162,7 @@ def summary(layers: NDArray[np.float64]) -> dict[str, float]:
 
 
 def outputs_in_training(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor]:
-    """Return each Dense layer's output, behind the activation and normalisation that follow it.
+    """Return each Dense layer's output (n, units), behind its activation and normalisation.
 
     The layers are written out in TensorFlow's operations, because calling them takes twice
     as long, and tracing them as long as ten epochs of this do.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +34,15 @@ class Predictions:
             class_names=np.array(self.class_names),
         )
 
+    def is_of_same_images(self, other: "Predictions") -> bool:
+        """Tell whether the labels, and what they mean, are those of `other`."""
+        same = np.array_equal(self.labels, other.labels)
+        return same and self.class_names == other.class_names
+
     @classmethod
-    def load(cls, path: Path) -> "Predictions":
+    def load(cls, file: Path | BinaryIO) -> "Predictions":
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as content:
+        with np.load(file, allow_pickle=False) as content:
             names = tuple(map(str, content["class_names"]))
             return cls(content["labels"], content["probabilities"], names)
 

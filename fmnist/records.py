@@ -1,7 +1,9 @@
 """What the finished runs of a comparison logged beside their scores, by variant."""
 
-from collections.abc import Mapping
+import io
+import json
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 import mlflow
 import numpy as np
@@ -31,45 +33,60 @@ def histories(comparison: Comparison) -> dict[str, dict[str, NDArray[np.float64]
 
 
 def health(comparison: Comparison) -> dict[str, NDArray[np.float64]]:
-    """Return the layer health (seeds, epochs + 1, layers, quantities) of variants that have it."""
+    """Return the layer health (seeds, epochs + 1, layers, quantities) of variants that have it.
+
+    A variant whose runs have different numbers of layers has none.
+    """
     found = {}
-    for name, tables in _artifacts(comparison, TABLE).items():
-        content = [mlflow.artifacts.load_dict(str(path)) for path in tables.values()]
-        arrays = []
-        for table in content:
-            columns = [table["columns"].index(quantity) for quantity in QUANTITIES]
-            rows = np.array(table["data"], object)
-            layers = len(set(rows[:, table["columns"].index("layer")]))
-            values = rows[:, columns].astype(float)
-            arrays.append(values.reshape(-1, layers, len(QUANTITIES)))
-        found[name] = padded(arrays)
+    for name, contents in _artifacts(comparison, TABLE).items():
+        tables = [json.loads(content) for content in contents.values()]
+        columns = [tables[0]["columns"].index(quantity) for quantity in QUANTITIES]
+        layers = [len({row[1] for row in table["data"]}) for table in tables]
+        if len(set(layers)) == 1:
+            arrays = [[[row[c] for c in columns] for row in table["data"]] for table in tables]
+            shape = (-1, layers[0], len(QUANTITIES))
+            found[name] = padded([np.array(array, float).reshape(shape) for array in arrays])
     return found
 
 
 def predictions(comparison: Comparison) -> dict[str, dict[int, Predictions]]:
-    """Return by seed what each variant's runs said of the validation images, where logged."""
-    return {
-        name: {seed: Predictions.load(path) for seed, path in files.items()}
+    """Return by seed what the variants' logged models said of the same validation images.
+
+    Variants are left out that logged nothing, or for other images than the baseline's.
+    """
+    found = {
+        name: {seed: Predictions.load(io.BytesIO(content)) for seed, content in files.items()}
         for name, files in _artifacts(comparison, VALIDATION).items()
+    }
+    reference = found.get(comparison.variants[0].name)
+    if reference is None:
+        return {}
+    first = next(iter(reference.values()))
+    return {
+        name: by_seed
+        for name, by_seed in found.items()
+        if all(first.is_of_same_images(one) for one in by_seed.values())
     }
 
 
-def _artifacts(comparison: Comparison, name: str) -> Mapping[str, Mapping[int, Path]]:
+def _artifacts(comparison: Comparison, name: str) -> dict[str, dict[int, bytes]]:
     """Return the file `name` of the runs that logged it, by variant and seed."""
     client = mlflow.MlflowClient()
     folder = str(PurePosixPath(name).parent)
-    files: dict[str, dict[int, Path]] = {}
+    files: dict[str, dict[int, bytes]] = {}
     for variant in comparison.variants:
         for seed, run in variant.run_ids.items():
             listed = client.list_artifacts(run, None if folder == "." else folder)
             if name in {file.path for file in listed}:
-                path = Path(client.download_artifacts(run, name))
-                files.setdefault(variant.name, {})[seed] = path
+                uri = f"{client.get_run(run).info.artifact_uri}/{name}"
+                with TemporaryDirectory() as place:
+                    path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place)
+                    files.setdefault(variant.name, {})[seed] = Path(path).read_bytes()
     return files
 
 
 def padded(arrays: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Stack arrays of different lengths, with NaN behind the shorter ones."""
+    """Stack arrays (n, ...) of different n to (arrays, longest n, ...), NaN behind the shorter."""
     longest = max(map(len, arrays))
     stacked = np.full((len(arrays), longest, *arrays[0].shape[1:]), np.nan)
     for place, array in enumerate(arrays):

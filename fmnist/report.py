@@ -28,7 +28,7 @@ STYLES = {Verdict.better: "green", Verdict.worse: "red", Verdict.equivalent: "cy
 FOOTNOTE = (
     "± and [] are 95 % intervals of the mean (Student's t); best epoch is a median. p is of the "
     "paired t-test over the seeds, corrected for the number of variants (Holm); validation "
-    "decides, test never does."
+    "decides, test never does. " + diagnosis.NOTE
 )
 
 
@@ -106,7 +106,9 @@ def as_json(comparison: Comparison, healths: Healths) -> str:
     content = dataclasses.asdict(comparison) | {
         "highest": highest(comparison),
         "conclusions": conclusions(comparison),
-        "layer_health": diagnosis.sentences(healths),
+        "layer_health": [
+            dict(zip(diagnosis.COLUMNS, row, strict=True)) for row in diagnosis.rows(healths)
+        ],
     }
     return json.dumps(_finite(content), indent=1)
 
@@ -147,7 +149,7 @@ def _tables(comparison: Comparison, healths: Healths) -> list[tuple[list[str], l
     if len(comparison.variants) > 1:
         tables.append(_differences(comparison))
     if healths:
-        tables.append((diagnosis.COLUMNS, diagnosis.rows(healths)))
+        tables.append((list(diagnosis.COLUMNS), diagnosis.rows(healths)))
     return tables
 
 

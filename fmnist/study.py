@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from fmnist import class_plots, records, report
 from fmnist import comparison_plots as plots
 from fmnist.comparison import Comparison, Statement, comparison
 from fmnist.config import Tracking
+from fmnist.diagnosis import Health
 from fmnist.errors import ComparisonError, TrackingError, one_line
 from fmnist.pooling import Trained
 from fmnist.predictions import accuracy_by_class, disagreement
@@ -67,37 +69,43 @@ def begin(tracking: Tracking, statement: Statement, name: str, sweep: str) -> Op
 def conclude(study: OpenStudy, status: str) -> None:
     """Print the comparison of the study's runs, log it to the parent run, and end that."""
     client = mlflow.MlflowClient()
-    _, statement, runs = load(study.store, study.run_id)
-    if not runs:  # all jobs were refused
-        client.delete_tag(study.run_id, STUDY_TAG)
-        client.set_terminated(study.run_id, status)
-        return
     try:
-        answer = comparison(runs, statement)
+        _, statement, runs = load(study.store, study.run_id)
+        if runs:
+            _compare(study, comparison(runs, statement))
+        else:  # all jobs were refused
+            client.delete_tag(study.run_id, STUDY_TAG)
     except ComparisonError as error:
         print(f"\nno comparison: {one_line(error)}")
-    else:
-        healths, drawn = records.health(answer), pictures(answer)
-        print()
-        report.show(answer, healths)
-        for name, content in {
-            "comparison.html": report.html(answer, healths, drawn),
-            "comparison.md": report.markdown(answer, healths),
-            "comparison.json": report.as_json(answer, healths),
-        }.items():
-            client.log_text(study.run_id, content, f"comparison/{name}")
-        for title, figure in drawn.items():
-            name = title.lower().replace(" ", "_")
-            client.log_figure(study.run_id, figure, f"comparison/{name}.png")
-        note = "\n\n".join([statement.question, highest(answer), *conclusions(answer)])
-        client.set_tag(study.run_id, NOTE, note[:NOTE_LENGTH])
-        for variant in answer.variants:
-            for run_id in variant.run_ids.values():
-                client.set_tag(run_id, RUN_COLOUR, plots.colours(answer)[variant.name])
-    client.set_terminated(study.run_id, status)
-    commands = study.store.ui_commands(client.get_run(study.run_id))
+    finally:
+        client.set_terminated(study.run_id, status)
+
+
+def _compare(study: OpenStudy, answer: Comparison) -> None:
+    """Print a comparison and log it to the study's run."""
+    client = mlflow.MlflowClient()
+    healths = records.health(answer)
+    print()
+    report.show(answer, healths)
     print(f"\nagain:       {study.store.variable}python -m fmnist compare {study.run_id}")
+    commands = study.store.ui_commands(client.get_run(study.run_id))
     print("look at it:  " + "\n             ".join(commands))
+    note = "\n\n".join([answer.statement.question, highest(answer), *conclusions(answer)])
+    client.set_tag(study.run_id, NOTE, note[:NOTE_LENGTH])
+    drawn = pictures(answer, healths)
+    for name, content in {
+        "comparison.md": report.markdown(answer, healths),
+        "comparison.json": report.as_json(answer, healths),
+        "comparison.html": report.html(answer, healths, drawn),
+    }.items():
+        client.log_text(study.run_id, content, f"comparison/{name}")
+    for title, figure in drawn.items():
+        name = title.lower().replace(" ", "_")
+        client.log_figure(study.run_id, figure, f"comparison/{name}.png")
+    colours = plots.colours(answer)
+    for variant in answer.variants:
+        for run_id in variant.run_ids.values():
+            client.set_tag(run_id, RUN_COLOUR, colours[variant.name])
 
 
 def latest(store: Store) -> str:
@@ -153,7 +161,7 @@ def load(store: Store, run_id: str) -> tuple[Store, Statement, list[Trained]]:
 def runs_of(store: Store, condition: str | None) -> list[Trained]:
     """Return the experiment's runs that fulfil MLflow's `condition`, studies themselves apart."""
     runs = search(store, condition or "")
-    return [trained(run) for run in runs if STUDY_TAG not in run.data.tags]
+    return [trained(run) for run in runs if SWEEP_TAG not in run.data.tags]
 
 
 def trained(run: Run) -> Trained:
@@ -165,16 +173,17 @@ def trained(run: Run) -> Trained:
     return Trained(run.info.run_id, status, run.data.params, facts, run.data.metrics)
 
 
-def pictures(answer: Comparison) -> dict[str, Figure]:
+def pictures(answer: Comparison, healths: Mapping[str, Health]) -> dict[str, Figure]:
     """Draw the comparison, with what its runs logged; by title."""
-    colour = plots.colours(answer)
-    paired = any(v.difference and v.difference.estimate.n > 1 for v in answer.variants)
-    return {
-        **({"Differences from the baseline": plots.forest(answer)} if paired else {}),
-        "Every seed": plots.seeds(answer),
-        "Learning curves": plots.curves(records.histories(answer), colour),
-        **_pictures_by_class(answer),
-    } | ({"Layer health": plots.layer_profiles(h, colour)} if (h := records.health(answer)) else {})
+    colours, drawn = plots.colours(answer), {}
+    if any(v.difference and v.difference.estimate.n > 1 for v in answer.variants):
+        drawn["Differences from the baseline"] = plots.forest(answer)
+    drawn["Every seed"] = plots.seeds(answer)
+    drawn["Learning curves"] = plots.curves(records.histories(answer), colours)
+    drawn |= _pictures_by_class(answer)
+    if healths:
+        drawn["Layer health"] = plots.layer_profiles(healths, colours)
+    return drawn
 
 
 def _pictures_by_class(answer: Comparison) -> dict[str, Figure]:
@@ -182,19 +191,22 @@ def _pictures_by_class(answer: Comparison) -> dict[str, Figure]:
     said = records.predictions(answer)
     if not said:
         return {}
-    names = next(iter(next(iter(said.values())).values())).class_names
+    baseline, *others = [variant for variant in answer.variants if variant.name in said]
+    names = next(iter(said[baseline.name].values())).class_names
     accuracies = {
         variant: np.array([accuracy_by_class(one) for one in by_seed.values()])
         for variant, by_seed in said.items()
     }
     drawn = {"Accuracy by class": class_plots.accuracy_by_class(accuracies, names)}
-    baseline, *others = [v for v in answer.variants if v.name in said]
-    others.sort(key=lambda variant: variant.estimate.mean)
     if others:
-        one, other = said[baseline.name], said[others[-1].name]
-        counts = [disagreement(one[seed], other[seed]) for seed in one if seed in other]
-        if counts:
-            pair = baseline.name, others[-1].name
-            title = f"Where {pair[0]} and {pair[1]} disagree"
-            drawn[title] = class_plots.disagreements(np.mean(counts, axis=0), *pair, names)
+        best = max(others, key=lambda variant: variant.estimate.mean).name
+        pairs = [
+            (said[baseline.name][seed], one)
+            for seed, one in said[best].items()
+            if seed in said[baseline.name]
+        ]
+        if pairs:
+            counts = np.mean([disagreement(*pair) for pair in pairs], axis=0)
+            figure = class_plots.disagreements(counts, baseline.name, best, names)
+            drawn["Disagreement"] = figure
     return drawn

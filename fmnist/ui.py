@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 import webbrowser
 import zlib
@@ -18,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 import mlflow
 
-from fmnist.errors import TrackingError
+from fmnist.errors import TrackingError, sigterm_raises
 from fmnist.store import VIEW, Store, without_password
 
 SHARED_VIEW = "mlflow.sharedViewState."
@@ -61,18 +60,17 @@ def show(store: Store, page: str, port: int, browser: bool) -> None:
         browser: False: only print the address.
 
     Raises:
-        TrackingError: if MLflow's server does not start.
+        TrackingError: if MLflow's server does not start, or ends by itself.
     """
     if store.uri.startswith("http"):
         _visit(without_password(store.uri).rstrip("/") + page, browser)
         return
     port = _free(port)
-    print("starting MLflow's UI, which takes some seconds ...", flush=True)
-    with served(store, port) as server:
+    _say("starting MLflow's UI, which takes some seconds ...")
+    with suppress(KeyboardInterrupt), sigterm_raises(), served(store, port) as server:
         _visit(f"http://{HOST}:{port}{page}", browser)
-        print("Ctrl-C ends it", flush=True)
-        with suppress(KeyboardInterrupt):
-            server.wait()
+        _say("Ctrl-C ends it")
+        raise TrackingError(f"MLflow's UI ended with status {server.wait()}")
 
 
 @contextmanager
@@ -82,33 +80,38 @@ def served(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
     Raises:
         TrackingError: if it does not.
     """
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
-    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
-    # Job execution serves language models only; without it the server takes a sixth of the memory.
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
+    environment = os.environ | {
+        "MLFLOW_BACKEND_STORE_URI": store.uri,  # as an argument everybody could read its password
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for language models; most of the memory
+    }
     with tempfile.TemporaryFile("w+") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [*command, "--workers", "1"], env=environment, stdout=log, stderr=log
+        )
         try:
-            _wait(server, f"http://{HOST}:{port}/health")
+            if not _answers(server, f"http://{HOST}:{port}/health"):
+                log.seek(0)
+                last = (log.read().strip().splitlines() or ["no answer"])[-1]
+                reason = last.replace(store.uri, without_password(store.uri))
+                raise TrackingError(f"MLflow's UI does not start: {reason}")
             yield server
-        except TimeoutError as error:
-            log.seek(0)
-            last = (log.read().strip() or str(error)).splitlines()[-1]
-            raise TrackingError(f"MLflow's UI does not start: {last}") from None
         finally:
             server.terminate()
             server.wait()
 
 
-def _wait(server: subprocess.Popen[bytes], address: str) -> None:
+def _answers(server: subprocess.Popen[bytes], address: str) -> bool:
+    """Wait until the server answers; not if it ends or takes too long."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     until = time.monotonic() + START_TIMEOUT
     while time.monotonic() < until and server.poll() is None:
         try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
+            direct.open(address, timeout=5).close()
+            return True
+        except OSError:
             time.sleep(0.2)
-    raise TimeoutError("no answer")
+    return False
 
 
 def _free(port: int) -> int:
@@ -120,6 +123,11 @@ def _free(port: int) -> int:
 
 
 def _visit(address: str, browser: bool) -> None:
-    print(address, flush=True)
+    _say(address)
     if browser and not webbrowser.open(address):
-        print("no browser here: open that address in yours", flush=True)
+        _say("no browser here: open that address in yours")
+
+
+def _say(text: str) -> None:
+    """Print to standard error: standard output may be a file that the comparison goes to."""
+    print(text, file=sys.stderr, flush=True)

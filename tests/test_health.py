@@ -1,5 +1,8 @@
 """Layer health: measured as Keras itself would, without a trace in the training."""
 
+import json
+from pathlib import Path
+
 import keras
 import mlflow
 import numpy as np
@@ -12,7 +15,7 @@ from conftest import QUICK, composed
 from fmnist.callbacks import StopAtDivergence
 from fmnist.config import create
 from fmnist.errors import TrainingError
-from fmnist.health import dense_layers, measure, summary, there_and_back
+from fmnist.health import dense_layers, forward_and_backward, log_health, measure, summary
 from fmnist.health_maps import (
     HEIGHT,
     LEFT,
@@ -36,6 +39,13 @@ def model_and_probe(folder, model):
     return compiled_model(config, dataset), probe
 
 
+def last_of_each(model):
+    """The layer that ends each hidden layer: whatever stands before the next Dense."""
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.AlphaDropout)]
+    starts = [i for i, layer in enumerate(layers) if isinstance(layer, keras.layers.Dense)]
+    return [layers[start - 1] for start in starts[1:]]
+
+
 @pytest.mark.parametrize("name", ["relu", "batch_norm", "batch_norm_before", "selu_dropout"])
 def test_outputs_and_gradients_are_those_of_keras_with_nothing_dropped(tmp_path, name):
     model, (images, labels) = model_and_probe(tmp_path, name)
@@ -43,7 +53,7 @@ def test_outputs_and_gradients_are_those_of_keras_with_nothing_dropped(tmp_path,
         noise = np.random.default_rng(len(variable.path)).normal(0, 0.1, variable.shape)
         variable.assign(variable.value + noise.astype(np.float32))
     before = [variable.numpy() for variable in model.variables]
-    outputs, gradients = there_and_back(model, images, labels)
+    outputs, gradients = forward_and_backward(model, images, labels)
     after = [variable.numpy() for variable in model.variables]
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
@@ -53,6 +63,10 @@ def test_outputs_and_gradients_are_those_of_keras_with_nothing_dropped(tmp_path,
         loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, probabilities))
     expected = tape.gradient(loss, [layer.kernel.value for layer in layers])
     np.testing.assert_allclose(outputs[-1], probabilities, rtol=1e-4, atol=1e-6)
+    hidden = [layer.output for layer in last_of_each(model)]
+    by_keras = keras.Model(model.inputs, hidden)(images, training=name != "selu_dropout")
+    for ours, theirs in zip(outputs, by_keras, strict=False):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
     for ours, theirs in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
 
@@ -70,7 +84,7 @@ def test_each_quantity_is_what_it_is_called():
             "gradient_norm": np.sqrt(8 * 0.25),
             "update_ratio": 0.1,
             "activation_mean": 1,
-            "activation_std": np.std([0, 1, 0, 3]),
+            "activation_std": np.sqrt((0 + 1) / 2),
             "dead_units": 0.5,
         },
         rel=1e-5,
@@ -102,6 +116,7 @@ def test_table_pictures_and_metrics_of_every_epoch_are_logged(run, store):
     last = table[table["epoch"] == 2]
     metrics = client.get_run(result.run_id).data.metrics
     assert metrics["gradient_norm"] == pytest.approx(np.linalg.norm(last["gradient_norm"]))
+    assert "layer_health.json" in client.get_run(result.run_id).data.tags["mlflow.loggedArtifacts"]
     first, third = last["gradient_norm"].iloc[0], last["gradient_norm"].iloc[2]
     assert metrics["gradient_ratio"] == pytest.approx(first / third)
     assert metrics["dead_units"] == pytest.approx(last["dead_units"][:3].mean())
@@ -110,6 +125,16 @@ def test_table_pictures_and_metrics_of_every_epoch_are_logged(run, store):
     assert steps == {"0", "1", "2"}
     for file in pictures:
         Image.open(f"{folder}/{file.path}").verify()
+
+
+def test_the_table_keeps_vanishing_gradients(run, store):
+    result = run("model=relu", "training.epochs=1")
+    history = np.full((1, 1, len(QUANTITIES)), 1.2345e-30)
+    log_health(result.run_id, ["dense"], history, 1)
+    client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
+    folder = client.download_artifacts(result.run_id, "")
+    [row] = json.loads(Path(folder, "layer_health.json").read_text())["data"]
+    assert row == [0, "dense"] + [1.2345e-30] * len(QUANTITIES)
 
 
 def test_a_cell_has_the_colour_of_its_value():

@@ -23,6 +23,15 @@ def test_predictions_survive_the_file_bit_for_bit(tmp_path):
     assert loaded.class_names == NAMES
 
 
+def test_only_predictions_of_the_same_images_are_compared():
+    one = saying([0, 1], [0, 1])
+    assert one.is_of_same_images(saying([1, 1], [0, 1]))
+    assert not one.is_of_same_images(saying([0, 1], [0, 2]))
+    assert not one.is_of_same_images(saying([0, 1, 1], [0, 1, 1]))
+    others = Predictions(one.labels, one.probabilities, ("bag", "coat", "shirt", "sock"))
+    assert not one.is_of_same_images(others)
+
+
 def test_accuracy_by_class_knows_nothing_of_a_class_without_images():
     accuracy = accuracy_by_class(saying([0, 1, 1, 2, 0], [0, 0, 1, 2, 2]))
     np.testing.assert_array_equal(accuracy, [0.5, 1, 0.5, np.nan])
