@@ -36,7 +36,8 @@ def highest(comparison: Comparison) -> str:
     said = f"The highest mean is that of {first.name}: {100 * first.estimate.mean:.2f} %."
     if first.name == comparison.variants[0].name or len(ran) < 3:
         return said
-    command = ["compare", *filter(None, [comparison.statement.study]), "--baseline", first.name]
+    study = filter(None, [comparison.statement.study])
+    command = ["python", "-m", "fmnist", "compare", *study, "--baseline", first.name]
     return f"{said} Whether the others differ from it: {shlex.join(command)}"
 
 

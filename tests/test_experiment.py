@@ -46,6 +46,8 @@ def test_status_params_and_tags_say_what_was_run(finished, store, digits):
     assert tracked.data.params == {k: str(v) for k, v in expected.params().items()}
     tags = tracked.data.tags
     assert tags["data.fingerprint"] == digits.fingerprint
+    accuracy = tracked.data.metrics["best_val_accuracy"]
+    assert tags["mlflow.note.content"].startswith(f"val_accuracy {accuracy:.2%} after epoch ")
     assert tags["git.dirty"] in ("true", "false")
     assert tags["command"].startswith("python train.py")
     inputs = {i.tags[0].value: i.dataset for i in tracked.inputs.dataset_inputs}

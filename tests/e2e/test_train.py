@@ -77,10 +77,15 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(study_command):
     [conclusion] = content["conclusions"]
     assert "selu" in conclusion and conclusion in study.data.tags["mlflow.note.content"]
     assert conclusion in report
+    health = [(row["layer health"], row["when"]) for row in content["layer_health"]]
+    stages = ("before training", "after epoch 1", "at the end")
+    assert health == [(model, when) for model in ("relu", "selu") for when in stages]
+    colours = {(run.data.params["model"], run.data.tags["mlflow.runColor"]) for run in children}
+    assert len(colours) == 2
 
-    def compare(*arguments):
+    def fmnist(*arguments):
         return subprocess.run(
-            [sys.executable, "-m", "fmnist", "compare", *arguments],
+            [sys.executable, "-m", "fmnist", *arguments],
             cwd=PROJECT,
             env=ENVIRONMENT | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
             capture_output=True,
@@ -88,6 +93,13 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(study_command):
             timeout=60,
         )
 
+    def compare(*arguments):
+        return fmnist("compare", *arguments)
+
+    listed = fmnist("studies").stdout
+    assert [word in listed for word in (study.info.run_id, "quick", "Does SELU help?")] == [
+        True
+    ] * 3
     for arguments in ((), (study.info.run_id,)):
         again = compare(*arguments)
         assert (again.returncode, again.stdout.strip()) == (0, report.strip()), again.stderr
@@ -112,8 +124,9 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(study_command):
 def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
     # three jobs: one that trains, one that diverges, one that is refused before it begins
     sweep = ("training.batch_size=32", "optimizer.learning_rate=0.01,1e10,0")
-    done = train("-m", *QUICK, *sweep, folder=tmp_path)
+    done = train("-m", *QUICK, *sweep, "~callbacks.layer_health", folder=tmp_path)
     assert done.returncode == 1
+    assert "layer health" not in done.stdout
     message = "error: training diverged: loss is nan after epoch 1; try a smaller optimizer.learn"
     message += "ing_rate"
     assert "error: optimizer.learning_rate=0.0: must be above 0" in done.stdout
@@ -128,6 +141,13 @@ def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
     assert finished[1].strip() == "0.01" and finished[2].strip() == "1"
     assert diverged[1].strip() == "10000000000.0" and diverged[-2].strip() == "1 diverged"
     assert "2 of 3 planned variants have run" in done.stdout
+
+
+def test_a_sweep_whose_jobs_are_all_refused_is_no_study(tmp_path):
+    done = train("-m", *QUICK, "optimizer.learning_rate=0,-1", folder=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    [opened] = runs_in(tmp_path)
+    assert opened.info.status == "FAILED" and "study" not in opened.data.tags
 
 
 @pytest.mark.parametrize(
