@@ -76,9 +76,13 @@ def conclude(study: OpenStudy, status: str) -> None:
         else:  # all jobs were refused
             client.delete_tag(study.run_id, STUDY_TAG)
     except ComparisonError as error:
-        print(f"\nno comparison: {one_line(error)}")
+        print(f"\nno comparison: {one_line(error)}\n{_again(study)}")
     finally:
         client.set_terminated(study.run_id, status)
+
+
+def _again(study: OpenStudy) -> str:
+    return f"again:       {study.store.variable}python -m fmnist compare {study.run_id}"
 
 
 def _compare(study: OpenStudy, answer: Comparison) -> None:
@@ -87,7 +91,7 @@ def _compare(study: OpenStudy, answer: Comparison) -> None:
     healths = records.health(answer)
     print()
     report.show(answer, healths)
-    print(f"\nagain:       {study.store.variable}python -m fmnist compare {study.run_id}")
+    print(f"\n{_again(study)}")
     commands = study.store.ui_commands(client.get_run(study.run_id))
     print("look at it:  " + "\n             ".join(commands))
     note = "\n\n".join([answer.statement.question, highest(answer), *conclusions(answer)])
