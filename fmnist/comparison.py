@@ -99,6 +99,8 @@ def comparison(
         raise ComparisonError(f"metric {statement.metric}: choose one of {', '.join(METRICS)}")
     if not 0 < statement.min_effect < 1:
         raise ComparisonError(f"min_effect {statement.min_effect}: must be above 0 and below 1")
+    if not runs:
+        raise ComparisonError("no run matches: there is nothing to compare")
     groups: dict[str, list[Trained]] = {}
     for run in runs:
         groups.setdefault(variant_name(run, statement.by), []).append(run)
@@ -137,8 +139,9 @@ def _variant(name: str, runs: Sequence[Trained], metric: str) -> Variant:
 
     values = all_of(metric)
     if finished and not values:
+        there = [key for key in METRICS if all_of(key)]
         raise ComparisonError(
-            f"not every run of {name} has {metric}; choose with --metric: {', '.join(METRICS)}"
+            f"not every run of {name} has {metric}; there is --metric {' or '.join(there)}"
         )
     best_epoch, parameters, epoch_seconds = (
         float(np.median(all_of(key) or np.nan))

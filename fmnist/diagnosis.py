@@ -13,7 +13,7 @@ Health = NDArray[np.float64]
 STAGES = ("before training", "after epoch 1", "at the end")
 COLUMNS = ("layer health", "when", "gradient norm", "first / last", "activation std", "dead units")
 NOTE = (
-    "Layer health: on 256 training images, medians over the seeds; gradients are those of the "
+    "Layer health: on fixed training images, medians over the seeds; gradients are those of the "
     "weights; first / last and dead units are of the hidden layers."
 )
 
@@ -63,7 +63,8 @@ def _passage(layers: Health, when: str) -> str:
     """Describe layers (seeds, layers, quantities)."""
     ratio = _ratio(*_ends(layers, "activation_std"))
     signal = "the signal keeps its size from the first to the last hidden layer"
-    if ratio >= THRESHOLD:
+    faded = ratio >= THRESHOLD
+    if faded:
         signal = f"the signal shrinks {_times(ratio)} from the first to the last hidden layer"
     elif ratio * THRESHOLD <= 1:
         signal = f"the signal grows {_times(1 / ratio)} from the first to the last hidden layer"
@@ -75,7 +76,7 @@ def _passage(layers: Health, when: str) -> str:
         gradient = "no gradient reaches the weights of the first"
     elif ratio * THRESHOLD <= 1:
         gradient = f"the weights' gradient is {_times(1 / ratio)} smaller in the first"
-    elif norm * THRESHOLD <= 1 and when == STAGES[0]:  # later a small gradient means success
+    elif norm * THRESHOLD <= 1 and (when == STAGES[0] or faded):  # else it may mean success
         gradient = f"the weights' gradient is small in all (norm {norm:.1g})"
     return f"{signal} and {gradient}"
 

@@ -28,8 +28,9 @@ class LayerHealth(keras.callbacks.Callback):
     batch, as in training; nothing is dropped out. The model is left as it was.
 
     Logs the table `layer_health.json`, the image `layer_health` (layer x epoch) with a step for
-    each moment, and, from epoch 1 as all metrics, `gradient_norm` (of all kernels),
-    `gradient_ratio` (first to last hidden layer) and `dead_units` (share of the hidden units).
+    each moment (the last one among the plots, too), and, from epoch 1 as all metrics,
+    `gradient_norm` (of all kernels), `gradient_ratio` (first to last hidden layer) and
+    `dead_units` (share of the hidden units).
     """
 
     def __init__(self, images: int) -> None:
@@ -55,10 +56,12 @@ class LayerHealth(keras.callbacks.Callback):
         mlflow.log_metrics(summary(self._measure()), step=epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Wait until all is logged."""
+        """Wait until all is logged; log the last picture once more, where it is shown in full."""
         self.thread.shutdown()
         for each in self.logged:
             each.result()
+        picture = heat_maps(np.array(self.history), self.params["epochs"])
+        mlflow.log_image(picture, "plots/layer_health.png")
 
     def _measure(self) -> NDArray[np.float64]:
         outputs, gradients = forward_and_backward(self.model, *self.probe)

@@ -27,8 +27,8 @@ STYLES = {Verdict.better: "green", Verdict.worse: "red", Verdict.equivalent: "cy
 
 FOOTNOTE = (
     "± and [] are 95 % intervals of the mean (Student's t); best epoch is a median. p is of the "
-    "paired t-test over the seeds, corrected for the number of variants (Holm); validation "
-    "decides, test never does. " + diagnosis.NOTE
+    "paired t-test over the seeds, corrected for the number of variants (Holm); the intervals are "
+    "not, so one may exclude 0 where p gives no evidence. Validation decides, test never does."
 )
 
 
@@ -52,7 +52,7 @@ def show(comparison: Comparison, healths: Healths) -> None:
         console.print(Text(f"\n{title}:", "bold"))
         for sentence in sentences:
             console.print(Text(f"- {sentence}"))
-    console.print(Text(f"\n{FOOTNOTE}", "dim"))
+    console.print(Text(f"\n{_footnote(healths)}", "dim"))
 
 
 def markdown(comparison: Comparison, healths: Healths) -> str:
@@ -67,7 +67,7 @@ def markdown(comparison: Comparison, healths: Healths) -> str:
     parts.append("\n".join([highest(comparison), *conclusions(comparison)]))
     for title, sentences in _remarks(comparison, healths).items():
         parts.append(f"{title}:\n" + "\n".join(f"- {sentence}" for sentence in sentences))
-    return "\n\n".join([*parts, FOOTNOTE])
+    return "\n\n".join([*parts, _footnote(healths)])
 
 
 def html(comparison: Comparison, healths: Healths, pictures: Mapping[str, Figure]) -> str:
@@ -90,14 +90,14 @@ def html(comparison: Comparison, healths: Healths, pictures: Mapping[str, Figure
             tables=_tables(comparison, healths),
             remarks=_remarks(comparison, healths),
             pictures={title: _png(figure) for title, figure in pictures.items()},
-            footnote=FOOTNOTE,
+            footnote=_footnote(healths),
         )
     )
 
 
 def _png(figure: Figure) -> str:
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
+    figure.savefig(content, format="png", dpi=110, bbox_inches="tight")
     return base64.b64encode(content.getvalue()).decode()
 
 
@@ -125,6 +125,10 @@ def _remarks(comparison: Comparison, healths: Healths) -> dict[str, Sequence[str
         "Bear in mind": comparison.departures,
     }
     return {title: sentences for title, sentences in remarks.items() if sentences}
+
+
+def _footnote(healths: Healths) -> str:
+    return f"{FOOTNOTE} {diagnosis.NOTE}" if healths else FOOTNOTE
 
 
 def _style(cell: str) -> str:

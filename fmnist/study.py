@@ -105,7 +105,8 @@ def _compare(study: OpenStudy, answer: Comparison) -> None:
         client.log_text(study.run_id, content, f"comparison/{name}")
     for title, figure in drawn.items():
         name = title.lower().replace(" ", "_")
-        client.log_figure(study.run_id, figure, f"comparison/{name}.png")
+        whole = {"bbox_inches": "tight"}  # also where the names of the variants are long
+        client.log_figure(study.run_id, figure, f"comparison/{name}.png", save_kwargs=whole)
     colours = plots.colours(answer)
     for variant in answer.variants:
         for run_id in variant.run_ids.values():

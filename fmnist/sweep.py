@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import ValueType
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.config import Study, Tracking
+from fmnist.config import Metric, Study, Tracking
 from fmnist.errors import ConfigError, FmnistError, one_line
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class StudyCallback(Callback):
         variants = {key: values for key, values in swept.items() if key != "seed"}
         try:
             _check_baseline(asked.baseline, variants)
+            _check_metric(asked.metric, config.callbacks)
             statement = Statement(
                 asked.question,
                 asked.metric.name,
@@ -41,7 +42,7 @@ class StudyCallback(Callback):
                 asked.baseline,
                 asked.min_effect,
                 math.prod(map(len, variants.values())) or None,
-                tuple(map(_seed, swept.get("seed", [config.seed]))),
+                _seeds(swept.get("seed", [config.seed])),
             )
             name = (
                 config.hydra.runtime.choices.get("experiment")
@@ -57,6 +58,22 @@ def _check_baseline(baseline: str | None, variants: dict[str, list[str]]) -> Non
     models = variants.get("model")
     if baseline is not None and models and len(variants) == 1 and baseline not in models:
         raise ConfigError(f"study.baseline={baseline}: choose one of {', '.join(models)}")
+
+
+def _check_metric(metric: Metric, callbacks: DictConfig) -> None:
+    """Refuse the best checkpoint's accuracy where no checkpoint is kept."""
+    if metric is Metric.best_val_accuracy and callbacks.get("checkpoint") is None:
+        raise ConfigError(
+            "study.metric=best_val_accuracy: needs callbacks.checkpoint; "
+            "without it choose last_val_accuracy"
+        )
+
+
+def _seeds(values: Iterable[str | int]) -> tuple[int, ...]:
+    seeds = tuple(map(_seed, values))
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seed={','.join(map(str, seeds))}: name each seed once")
+    return seeds
 
 
 def _seed(value: str | int) -> int:

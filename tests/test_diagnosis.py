@@ -53,6 +53,15 @@ def test_each_way_of_going_wrong_has_its_words():
     ]
 
 
+def test_a_small_gradient_is_told_as_long_as_the_signal_fades():
+    stuck = health([1, 1, 1], [2.0, 1, 0.02])
+    stuck[..., SIGNAL] = stuck[:, :1, :, SIGNAL]
+    stuck[..., GRADIENT] = 0.001
+    [sentence] = sentences({"relu": stuck})
+    assert sentence.startswith("relu: before training and after epoch 1 and at the end, the signal")
+    assert sentence.endswith("the weights' gradient is small in all (norm 0.002).")
+
+
 def test_the_table_has_medians_of_the_seeds_each_at_its_own_end():
     values = health([4, 2, 1], [2.0, 1, 0.5], dead=0.25)
     values[0, 2, :, GRADIENT] = 3

@@ -101,6 +101,7 @@ def test_every_artifact_is_there_and_can_be_opened(finished):
         "plots/learning_curves.png",
         "plots/confusion_matrix.png",
         "plots/confident_mistakes.png",
+        "plots/layer_health.png",
     }
     for name in found:
         if name.endswith(".png"):

@@ -164,6 +164,11 @@ def test_a_sweep_whose_jobs_are_all_refused_is_no_study(tmp_path):
             "error: study.baseline=gelu: choose one",
         ),
         (["seed=1,2"], "error: seed=1,2: several values are a sweep, which -m starts"),
+        (["-m", "seed=1,1"], "error: seed=1,1: name each seed once"),
+        (
+            ["-m", "seed=1,2", "callbacks=none"],
+            "error: study.metric=best_val_accuracy: needs callbacks.checkpoint; without it choose",
+        ),
         (["-m", "seed=1,b"], "error: seed=b: must be a whole number"),
         (["optimizer=null"], "error: Config group override must be a string or a list"),
         (["hydra.run.dir=/proc/nowhere"], "error: [Errno 2] No such file or directory: '/proc/no"),
