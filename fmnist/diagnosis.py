@@ -67,7 +67,9 @@ def _passage(layers: Health, when: str) -> str:
     if faded:
         signal = f"the signal shrinks {_times(ratio)} from the first to the last hidden layer"
     elif ratio * THRESHOLD <= 1:
-        signal = f"the signal grows {_times(1 / ratio)} from the first to the last hidden layer"
+        signal = (
+            f"the signal grows {_times(_ratio(1, ratio))} from the first to the last hidden layer"
+        )
     ratio, norm = _ratio(*_ends(layers, "gradient_norm")), _gradient_norm(layers)
     gradient = "the weights' gradient is of one size"
     if ratio >= THRESHOLD:
@@ -75,7 +77,7 @@ def _passage(layers: Health, when: str) -> str:
     elif ratio == 0:
         gradient = "no gradient reaches the weights of the first"
     elif ratio * THRESHOLD <= 1:
-        gradient = f"the weights' gradient is {_times(1 / ratio)} smaller in the first"
+        gradient = f"the weights' gradient is {_times(_ratio(1, ratio))} smaller in the first"
     elif norm * THRESHOLD <= 1 and (when == STAGES[0] or faded):  # else it may mean success
         gradient = f"the weights' gradient is small in all (norm {norm:.1g})"
     return f"{signal} and {gradient}"

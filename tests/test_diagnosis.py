@@ -33,12 +33,14 @@ def test_each_way_of_going_wrong_has_its_words():
             "tanh": health([0.01, 0.5, 1], [0.1, 1, 3]),
             "deep": faint,
             "dead": health([0, 0, 1], [1, 1, 0]),
+            "noise": health([1, 1, 1], [0, 0, 1e-8]),
             "fine": health([1, 1, 1], [1, 1, 1]),
         }
     )
     shrinks = "shrinks 100-fold from the first to the last hidden layer"
     grows = "grows 30-fold from the first to the last hidden layer"
     without = "shrinks without bound from the first to the last hidden layer"
+    rises = "grows without bound from the first to the last hidden layer"
     assert said == [
         f"relu: before training, the signal {shrinks} and {level}; {later}",
         f"batch_norm: before training, {keeps} and the weights' gradient is 50-fold larger in the "
@@ -49,6 +51,7 @@ def test_each_way_of_going_wrong_has_its_words():
         f"{later}",
         f"dead: before training, the signal {without} and no gradient reaches the weights of the "
         f"first; {later}",
+        f"noise: before training, the signal {rises} and {level}; {later}",
         f"fine: before training and {later}",
     ]
 
