@@ -95,21 +95,13 @@ def comparison(
         ComparisonError: if there is nothing to compare, or if runs differ in anything but the
             variant and the seed.
     """
-    if statement.metric not in METRICS:
-        raise ComparisonError(f"metric {statement.metric}: choose one of {', '.join(METRICS)}")
-    if not 0 < statement.min_effect < 1:
-        raise ComparisonError(f"min_effect {statement.min_effect}: must be above 0 and below 1")
-    if not runs:
-        raise ComparisonError("no run matches: there is nothing to compare")
+    _check_question(statement, runs)
     groups: dict[str, list[Trained]] = {}
     for run in runs:
         groups.setdefault(variant_name(run, statement.by), []).append(run)
     finished = {n: [r for r in group if r.status == "FINISHED"] for n, group in groups.items()}
     if not any(finished.values()):
         raise ComparisonError(f"none of {len(runs)} runs is finished: there is nothing to compare")
-    for key in statement.by:
-        if not any(key in run.params for run in runs):
-            raise ComparisonError(f"by {key}: no run has such a param; it is named as it is typed")
     differing = check_poolable(finished, statement.by, allow)
     name = statement.baseline or next(n for n, group in finished.items() if group)
     if name not in groups:
@@ -120,12 +112,22 @@ def comparison(
     if statement.baseline is None and name != (first := next(iter(groups))):
         departures.append(f"{first} has no finished run, so {name} is the baseline")
     departures += _departures(groups, statement)
-    facts = set.intersection(
-        *(set(run.facts.items()) for group in finished.values() for run in group)
-    )
-    return Comparison(
-        statement, _with_differences(variants, statement), departures, dict(sorted(facts))
-    )
+    own = [set(run.facts.items()) for group in finished.values() for run in group]
+    facts = dict(sorted(set.intersection(*own)))
+    return Comparison(statement, _with_differences(variants, statement), departures, facts)
+
+
+def _check_question(statement: Statement, runs: Sequence[Trained]) -> None:
+    """Refuse a question that no runs, or not these, can answer."""
+    if statement.metric not in METRICS:
+        raise ComparisonError(f"metric {statement.metric}: choose one of {', '.join(METRICS)}")
+    if not 0 < statement.min_effect < 1:
+        raise ComparisonError(f"min_effect {statement.min_effect}: must be above 0 and below 1")
+    if not runs:
+        raise ComparisonError("no run matches: there is nothing to compare")
+    for key in statement.by:
+        if not any(key in run.params for run in runs):
+            raise ComparisonError(f"by {key}: no run has such a param; it is named as it is typed")
 
 
 def _variant(name: str, runs: Sequence[Trained], metric: str) -> Variant:

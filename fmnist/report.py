@@ -1,4 +1,4 @@
-"""A comparison to read: as Markdown (also for the terminal), JSON and one HTML page."""
+"""A comparison to read: on the terminal, as Markdown, as JSON and as one HTML page."""
 
 import base64
 import dataclasses
