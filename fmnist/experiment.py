@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from fmnist import tracking
+from fmnist import model_artifact, tracking
 from fmnist.config import Config, create
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, sigterm_raises
@@ -101,7 +101,7 @@ def record(result: Result, dataset: Dataset, predictions: Predictions) -> None:
 
     mlflow.log_metrics(result.scores)
     mlflow.set_tag(MLFLOW_RUN_NOTE, result.summary)
-    tracking.log_model(result.model, dataset)
+    model_artifact.log_model(result.model, dataset)
     tracking.log_predictions(predictions)
     labels, names = predictions.labels, predictions.class_names
     figures = {

@@ -7,17 +7,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import mlflow
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
 
 from fmnist.config import Config
 from fmnist.data import Dataset
@@ -25,11 +21,6 @@ from fmnist.errors import ConfigError, one_line
 from fmnist.predictions import VALIDATION, Predictions
 from fmnist.provenance import choices, command, environment, installed, uncommitted
 from fmnist.store import Store, environment_variables, study_of
-
-if TYPE_CHECKING:
-    import keras
-
-INPUT_EXAMPLES = 2
 
 
 @contextmanager
@@ -111,50 +102,6 @@ def _log_dataset(dataset: Dataset) -> None:
             ),
             context=name,
         )
-
-
-class KerasFlavor:
-    """MLflow's Keras flavor; it forgets to make the folder for an input example (issue 16183)."""
-
-    @staticmethod
-    def save_model(path: str, **arguments: Any) -> None:
-        """Save as `mlflow.keras.save_model` does."""
-        del arguments["validate_serving_input"]  # meant for `Model.log` alone
-        Path(path).mkdir()
-        mlflow.keras.save_model(path=path, **arguments)
-
-
-def log_model(model: "keras.Model", dataset: Dataset) -> None:
-    """Log `model`, which takes raw uint8 images, and its summary.
-
-    MLflow links the scores that were logged before to the model.
-
-    The requirements are stated, not inferred: inferring starts a second TensorFlow and names the
-    wrong packages.
-    """
-    import keras  # here, so that reading a store does not wait for TensorFlow
-    import tensorflow as tf
-
-    inputs = TensorSpec(np.dtype(np.uint8), (-1, *dataset.image_shape))
-    outputs = TensorSpec(np.dtype(np.float32), (-1, len(dataset.class_names)))
-    Model.log(
-        artifact_path=None,
-        name="model",
-        flavor=KerasFlavor,
-        model=model,
-        signature=ModelSignature(Schema([inputs]), Schema([outputs])),
-        validate_serving_input=False,  # our tests do; here it would load the model once more
-        input_example=dataset.validation.images[:INPUT_EXAMPLES],
-        pip_requirements=[
-            f"tensorflow=={tf.__version__}",
-            f"keras=={keras.__version__}",
-            f"numpy=={np.__version__}",
-        ],
-        metadata={"class_names": list(dataset.class_names)},
-    )
-    lines: list[str] = []
-    model.summary(print_fn=lines.append, line_length=100)
-    mlflow.log_text("\n".join(lines), "model_summary.txt")
 
 
 def log_predictions(predictions: Predictions) -> None:

@@ -16,6 +16,7 @@ from conftest import QUICK, composed, runs_in, write_idx
 from fmnist.config import create
 from fmnist.errors import ConfigError, DataError, FmnistError, Terminated, TrainingError
 from fmnist.experiment import run as run_experiment
+from fmnist.model_artifact import digest as model_digest
 from fmnist.training import score
 
 
@@ -126,7 +127,11 @@ def test_the_logged_model_is_the_best_and_takes_raw_pixels(finished, digits, sto
     assert (tensor.type, tensor.shape) == (np.dtype("uint8"), (-1, 8, 8))
     best = keras.models.load_model(store / "best.keras")
     expected = best.predict(digits.test.images, verbose=0)
-    np.testing.assert_array_equal(served.predict(digits.test.images), expected)
+    answers = served.predict(digits.test.images)
+    assert tuple(answers.columns) == digits.class_names
+    np.testing.assert_allclose(answers.to_numpy(), expected, rtol=1e-5)
+    folder = mlflow.artifacts.download_artifacts(artifact_uri=logged.model_uri)
+    assert tracked.data.tags["model.digest"] == model_digest(Path(folder))
     plain = mlflow.keras.load_model(f"models:/{model_id}")
     np.testing.assert_array_equal(plain.predict(digits.test.images, verbose=0), expected)
     example = served.input_example

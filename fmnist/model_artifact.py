@@ -1,0 +1,88 @@
+"""The model among a run's artifacts: how it is saved, and the digest that tells it was altered."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+from mlflow import pyfunc
+from mlflow.models import Model, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
+from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
+from mlflow.types import ColSpec, Schema, TensorSpec
+
+from fmnist.data import Dataset
+
+if TYPE_CHECKING:
+    import keras
+
+INPUT_EXAMPLES = 2
+LOADER = "named_probabilities"  # the module beside this one that is saved with each model
+DIGEST_TAG = "model.digest"  # of a run
+
+
+class NamedKerasFlavor:
+    """MLflow's Keras flavor, but with the classes' names in the answers of `mlflow.pyfunc`."""
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Model, **arguments: Any) -> None:
+        """Save as `mlflow.keras.save_model` does, then say what `mlflow.pyfunc` is to load."""
+        del arguments["validate_serving_input"]  # meant for `Model.log` alone
+        code = Path(path, "code")
+        code.mkdir(parents=True)  # MLflow forgets the folder for an input example (issue 16183)
+        shutil.copy(Path(__file__).with_name(f"{LOADER}.py"), code)
+        mlflow.keras.save_model(path=path, mlflow_model=mlflow_model, **arguments)
+        pyfunc_flavor = mlflow_model.flavors[pyfunc.FLAVOR_NAME]
+        pyfunc_flavor |= {pyfunc.MAIN: LOADER, pyfunc.CODE: code.name}
+        mlflow_model.save(str(Path(path, MLMODEL_FILE_NAME)))
+
+
+def log_model(model: "keras.Model", dataset: Dataset) -> None:
+    """Log `model`, which takes raw uint8 images, its digest and its summary.
+
+    MLflow links the scores that were logged before to the model.
+
+    The requirements are stated, not inferred: inferring starts a second TensorFlow and names the
+    wrong packages.
+    """
+    import keras  # here, so that reading a store does not wait for TensorFlow
+    import tensorflow as tf
+
+    inputs = TensorSpec(np.dtype(np.uint8), (-1, *dataset.image_shape))
+    outputs = Schema([ColSpec("float", name) for name in dataset.class_names])
+    logged = Model.log(
+        artifact_path=None,
+        name="model",
+        flavor=NamedKerasFlavor,
+        model=model,
+        signature=ModelSignature(Schema([inputs]), outputs),
+        validate_serving_input=False,  # our tests do; here it would load the model once more
+        input_example=dataset.validation.images[:INPUT_EXAMPLES],
+        pip_requirements=[
+            f"tensorflow=={tf.__version__}",
+            f"keras=={keras.__version__}",
+            f"numpy=={np.__version__}",
+        ],
+        metadata={"class_names": list(dataset.class_names)},
+    )
+    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged.model_uri))
+    mlflow.set_tag(DIGEST_TAG, digest(folder))
+    lines: list[str] = []
+    model.summary(print_fn=lines.append, line_length=100)
+    mlflow.log_text("\n".join(lines), "model_summary.txt")
+
+
+def digest(folder: Path) -> str:
+    """Return the SHA-256 (hexadecimal) of all files of a saved model, names and contents.
+
+    What MLflow adds when it loads a registered model, and what Python compiles, are left out.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        own = path.name != REGISTERED_MODEL_META_FILE_NAME and "__pycache__" not in path.parts
+        if own and path.is_file():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            whole.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return whole.hexdigest()
