@@ -1,6 +1,7 @@
 """Commands on finished runs: `python -m fmnist compare`; options: `--help`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from fmnist.errors import one_line_errors
@@ -13,6 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_compare(commands.add_parser("compare", help="compare variants over seeds"))
     add_studies(commands.add_parser("studies", help="list the studies of the experiment"))
     add_ui(commands.add_parser("ui", help="open MLflow's UI at the experiment"))
+    add_promote(commands.add_parser("promote", help="let the evidence choose the champion"))
+    add_history(commands.add_parser("history", help="print the line of champions"))
+    add_rollback(commands.add_parser("rollback", help="restore an earlier champion"))
     options = parser.parse_args(arguments)
     options.command(options)
 
@@ -115,6 +119,91 @@ def open_ui(options: argparse.Namespace) -> None:
 
     store = existing_store(options.experiment)
     ui.show(store, ui.experiment_page(store), options.port, not options.no_browser)
+
+
+def add_promote(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `promote`."""
+    parser.description = (
+        "Weigh a study's best variant against the champion's (without a champion: against the "
+        "study's baseline), register its best run's model, and make it the champion if the "
+        "evidence says so. Without STUDY: the latest."
+    )
+    parser.set_defaults(command=promote)
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="run id of a study's parent run")
+    add_experiment(parser)
+    parser.add_argument("--dry-run", action="store_true", help="show it all and change nothing")
+    without = "without evidence, where there is no champion to compare with"
+    parser.add_argument("--first", action="store_true", help=without)
+    for rule, meaning in {
+        "min-effect": "by which the mean must be higher at least, a fraction",
+        "alpha": "the largest corrected p-value that is evidence",
+        "max-class-drop": "by which the model may be worse on any class, a fraction",
+    }.items():
+        parser.add_argument(f"--{rule}", type=float, help=f"{meaning} (conf/train.yaml)")
+
+
+def promote(options: argparse.Namespace) -> None:
+    """Decide on the champion; a refused model is an error."""
+    from fmnist import config, decision_report, promotion, study
+    from fmnist.decision import Outcome
+    from fmnist.store import existing_store
+
+    rules = config.promotion(
+        min_effect=options.min_effect, alpha=options.alpha, max_class_drop=options.max_class_drop
+    )
+    store = existing_store(None if options.study else options.experiment)
+    decision = promotion.promote(
+        store,
+        options.study or study.latest(store),
+        rules,
+        first=options.first,
+        dry_run=options.dry_run,
+    )
+    print(f"\n{decision_report.text(decision)}")
+    if options.dry_run:
+        print("Dry run: so it would be decided; nothing was changed.")
+    else:
+        print(f"{store.variable}python -m fmnist history prints the line of champions")
+    sys.exit(decision.outcome is Outcome.refused)
+
+
+def add_history(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `history`."""
+    parser.description = "Print the line of champions, the present one last, with the reasons."
+    parser.set_defaults(command=history)
+    parser.add_argument("--all", action="store_true", help="decisions that changed nothing, too")
+
+
+def history(options: argparse.Namespace) -> None:
+    """Print the line of champions."""
+    from fmnist import ledger, registry
+    from fmnist.store import existing_store
+
+    existing_store(None)
+    decisions = registry.state(settled=False).decisions
+    print(ledger.as_table(decisions if options.all else ledger.changes(decisions)))
+
+
+def add_rollback(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `rollback`."""
+    parser.description = (
+        "Make an earlier champion the champion again, as a decision of its own. Its model is "
+        "examined as in a promotion; nothing is weighed."
+    )
+    parser.set_defaults(command=rollback)
+    parser.add_argument("--to", type=int, metavar="VERSION", help="(the champion before this one)")
+    parser.add_argument("--reason", default="no reason was given", help="in words")
+
+
+def rollback(options: argparse.Namespace) -> None:
+    """Restore an earlier champion; a refused model is an error."""
+    from fmnist import decision_report, promotion
+    from fmnist.decision import Outcome
+    from fmnist.store import existing_store
+
+    decision = promotion.rollback(existing_store(None), options.to, options.reason)
+    print(f"\n{decision_report.text(decision)}")
+    sys.exit(decision.outcome is Outcome.refused)
 
 
 if __name__ == "__main__":

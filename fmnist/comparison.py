@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fmnist.errors import ComparisonError
-from fmnist.pooling import Trained, check_poolable, variant_name
+from fmnist.pooling import Trained, check_poolable, grouped
 from fmnist.statistics import Difference, Estimate, compare, mean_interval
 
 METRICS = {"best_val_accuracy": "best_test_accuracy", "last_val_accuracy": "last_test_accuracy"}
@@ -96,9 +96,7 @@ def comparison(
             variant and the seed.
     """
     _check_question(statement, runs)
-    groups: dict[str, list[Trained]] = {}
-    for run in runs:
-        groups.setdefault(variant_name(run, statement.by), []).append(run)
+    groups = grouped(runs, statement.by)
     finished = {n: [r for r in group if r.status == "FINISHED"] for n, group in groups.items()}
     if not any(finished.values()):
         raise ComparisonError(f"none of {len(runs)} runs is finished: there is nothing to compare")

@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fmnist import PROJECT
 from fmnist.errors import ConfigError, FmnistError, one_line
 
 # Keras has more; these need no arguments and make sense in a deep dense network.
@@ -174,6 +175,15 @@ class Study:
 
 
 @dataclass
+class Promotion:
+    """When the champion changes (see `fmnist.decision.beats` and `fmnist.gate`)."""
+
+    min_effect: float = number(above=0, below=1)
+    alpha: float = number(above=0, below=1)
+    max_class_drop: float = number(at_least=0, at_most=1)
+
+
+@dataclass
 class Config:
     """One training run.
 
@@ -188,6 +198,8 @@ class Config:
     training: Training = field(default_factory=Training)
     tracking: Tracking = field(default_factory=Tracking)
     study: Study = field(default_factory=Study)
+    promote: bool = MISSING
+    promotion: Promotion = field(default_factory=Promotion)
     seed: int = number(at_least=0, below=2**32)
     output_dir: str = MISSING
 
@@ -204,8 +216,8 @@ class Config:
         except OmegaConfBaseException as error:
             raise ConfigError(one_line(error)) from error
         _check_numbers(composed)
-        parts = {"model": Model, "training": Training, "tracking": Tracking, "study": Study}
-        for key, part in parts.items():
+        for part in (Model, Training, Tracking, Study, Promotion):
+            key = part.__name__.lower()
             values[key] = _typed(part, values[key], f"{key}.")
         config: Config = _typed(cls, values)
         return config
@@ -213,16 +225,33 @@ class Config:
     def params(self) -> dict[str, Any]:
         """Flatten what decides the result to `{"model.depth": 20, ...}`, names as typed.
 
-        What decides nothing is left out (`tracking`, `study`); where things are put is written
-        relative to `output_dir`, so that equal runs have equal params.
+        What decides nothing is left out (`tracking`, `study`, `promotion`); where things are put is
+        written relative to `output_dir`, so that equal runs have equal params.
         """
         values = dataclasses.asdict(self)
-        del values["tracking"], values["study"], values["output_dir"]
+        for key in ("tracking", "study", "promote", "promotion", "output_dir"):
+            del values[key]
         here = f"{self.output_dir}/"
         return {
             key: f"./{value.removeprefix(here)}" if str(value).startswith(here) else value
             for key, value in _flat(values)
         }
+
+
+def promotion(**given: float | None) -> Promotion:
+    """Return the rules of conf/train.yaml, with what is given (None is not) in their place.
+
+    Raises:
+        ConfigError: if a value is outside its limits.
+    """
+    conf = OmegaConf.load(PROJECT / "conf" / "train.yaml").promotion
+    own = {key: value for key, value in given.items() if value is not None}
+    node = OmegaConf.merge(OmegaConf.structured(Promotion), conf, own)
+    assert isinstance(node, DictConfig)
+    _check_numbers(node, "promotion.")
+    rules = OmegaConf.to_object(node)
+    assert isinstance(rules, Promotion)
+    return rules
 
 
 def create(key: str, node: dict[str, Any]) -> Any:

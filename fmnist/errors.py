@@ -44,6 +44,14 @@ class ComparisonError(FmnistError):
     """The runs cannot be compared as asked."""
 
 
+class PromotionError(FmnistError):
+    """The registry cannot be used, or not as asked."""
+
+
+class ImageError(FmnistError):
+    """A file is no image that the model can be shown."""
+
+
 class TrainingError(FmnistError):
     """Training came to no usable result."""
 

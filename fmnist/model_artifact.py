@@ -2,7 +2,10 @@
 
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -67,11 +70,22 @@ def log_model(model: "keras.Model", dataset: Dataset) -> None:
         ],
         metadata={"class_names": list(dataset.class_names)},
     )
-    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged.model_uri))
-    mlflow.set_tag(DIGEST_TAG, digest(folder))
+    with downloaded(logged.model_uri) as folder:
+        mlflow.set_tag(DIGEST_TAG, digest(folder))
     lines: list[str] = []
     model.summary(print_fn=lines.append, line_length=100)
     mlflow.log_text("\n".join(lines), "model_summary.txt")
+
+
+@contextmanager
+def downloaded(uri: str) -> Iterator[Path]:
+    """Yield a folder with a copy of the model at `uri`.
+
+    Raises:
+        MlflowException, OSError: if it is not there.
+    """
+    with TemporaryDirectory() as place:
+        yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place))
 
 
 def digest(folder: Path) -> str:

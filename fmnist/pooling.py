@@ -47,6 +47,14 @@ def check_poolable(
     return differing
 
 
+def grouped(runs: Sequence[Trained], by: Sequence[str]) -> dict[str, list[Trained]]:
+    """Return the runs of each variant, in the order in which they first ran."""
+    groups: dict[str, list[Trained]] = {}
+    for run in runs:
+        groups.setdefault(variant_name(run, by), []).append(run)
+    return groups
+
+
 def variant_name(run: Trained, by: Sequence[str]) -> str:
     """Name the variant of a run: the value itself if one param makes it, else `key=value ...`."""
     values = [run.params.get(key, "none") for key in by]

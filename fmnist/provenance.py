@@ -49,7 +49,7 @@ def environment() -> dict[str, Any]:
         "tensorflow": tf.__version__,
         **{name: version(name) for name in LIBRARIES},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "processors_usable": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -93,7 +93,8 @@ def _git(*arguments: str, allowed: tuple[int, ...] = (0,)) -> str | None:
     return done.stdout if done.returncode in allowed else None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -71,18 +71,26 @@ def predictions(comparison: Comparison) -> dict[str, dict[int, Predictions]]:
 
 def _artifacts(comparison: Comparison, name: str) -> dict[str, dict[int, bytes]]:
     """Return the file `name` of the runs that logged it, by variant and seed."""
-    client = mlflow.MlflowClient()
-    folder = str(PurePosixPath(name).parent)
     files: dict[str, dict[int, bytes]] = {}
     for variant in comparison.variants:
-        for seed, run in variant.run_ids.items():
-            listed = client.list_artifacts(run, None if folder == "." else folder)
-            if name in {file.path for file in listed}:
-                uri = f"{client.get_run(run).info.artifact_uri}/{name}"
-                with TemporaryDirectory() as place:
-                    path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place)
-                    files.setdefault(variant.name, {})[seed] = Path(path).read_bytes()
+        for seed, run_id in variant.run_ids.items():
+            content = artifact(run_id, name)
+            if content is not None:
+                files.setdefault(variant.name, {})[seed] = content
     return files
+
+
+def artifact(run_id: str, name: str) -> bytes | None:
+    """Return the content of a run's file `name`; None if the run logged no such file."""
+    client = mlflow.MlflowClient()
+    folder = str(PurePosixPath(name).parent)
+    listed = client.list_artifacts(run_id, None if folder == "." else folder)
+    if name not in {file.path for file in listed}:
+        return None
+    uri = f"{client.get_run(run_id).info.artifact_uri}/{name}"
+    with TemporaryDirectory() as place:
+        path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place)
+        return Path(path).read_bytes()
 
 
 def padded(arrays: list[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -6,9 +6,8 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
@@ -78,21 +77,32 @@ def html(comparison: Comparison, healths: Healths, pictures: Mapping[str, Figure
         healths: of the variants, as `fmnist.diagnosis` takes them.
         pictures: by title.
     """
-    template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
-    return (
-        Environment(autoescape=True, trim_blocks=True)
-        .from_string(template)
-        .render(
-            comparison=comparison,
-            stated=_stated(comparison),
-            highest=highest(comparison),
-            conclusions=_concluded(comparison),
-            tables=_tables(comparison, healths),
-            remarks=_remarks(comparison, healths),
-            pictures={title: _png(figure) for title, figure in pictures.items()},
-            footnote=_footnote(healths),
-        )
+    variants = comparison.variants
+    runs = [
+        (f"{variant.name} seed {seed}", f"run {run}")
+        for variant in variants
+        for seed, run in variant.run_ids.items()
+    ]
+    study = [("study", comparison.statement.study)] if comparison.statement.study else []
+    return page(
+        "report.html",
+        pictures,
+        comparison=comparison,
+        stated=_stated(comparison),
+        highest=highest(comparison),
+        conclusions=_concluded(comparison),
+        tables=_tables(comparison, healths),
+        remarks=_remarks(comparison, healths),
+        footnote=_footnote(healths),
+        origin=[*study, *comparison.facts.items(), *runs],
     )
+
+
+def page(template: str, pictures: Mapping[str, Figure], **values: object) -> str:
+    """Return an HTML page that needs no other file, made by one of the templates beside this."""
+    environment = Environment(loader=PackageLoader("fmnist", ""), autoescape=True, trim_blocks=True)
+    images = {title: _png(figure) for title, figure in pictures.items()}
+    return environment.get_template(template).render(pictures=images, **values)
 
 
 def _png(figure: Figure) -> str:
@@ -110,7 +120,7 @@ def as_json(comparison: Comparison, healths: Healths) -> str:
             dict(zip(diagnosis.COLUMNS, row, strict=True)) for row in diagnosis.rows(healths)
         ],
     }
-    return json.dumps(_finite(content), indent=1)
+    return json.dumps(finite(content), indent=1)
 
 
 def _concluded(comparison: Comparison) -> list[tuple[str, str]]:
@@ -173,9 +183,9 @@ def _mean_row(variant: Variant) -> list[str]:
     return [
         variant.name,
         str(variant.estimate.n),
-        _percent(variant.estimate),
+        percent(variant.estimate),
         " ".join(f"{100 * variant.values[seed]:.2f}" for seed in sorted(variant.values)),
-        _percent(variant.test),
+        percent(variant.test),
         _number(variant.best_epoch, ".1f"),
         _number(variant.parameters, ",.0f"),
         _number(variant.epoch_seconds, ".2f"),
@@ -195,7 +205,8 @@ def _differences(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return [f"against {baseline.name}", "pairs", "difference", "p", "verdict"], rows
 
 
-def _percent(estimate: Estimate) -> str:
+def percent(estimate: Estimate) -> str:
+    """Write a mean of fractions in percent, with half the width of its interval."""
     if math.isnan(estimate.mean):
         return "-"
     mean = f"{100 * estimate.mean:.2f}"
@@ -208,9 +219,10 @@ def _number(value: float, how: str) -> str:
     return "-" if math.isnan(value) else format(value, how)
 
 
-def _finite(node: object) -> object:
+def finite(node: object) -> object:
+    """Return nested values as JSON can hold them: null for what is not finite."""
     if isinstance(node, dict):
-        return {str(key): _finite(value) for key, value in node.items()}
+        return {str(key): finite(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
-        return [_finite(value) for value in node]
+        return [finite(value) for value in node]
     return None if isinstance(node, float) and not math.isfinite(node) else node

@@ -72,7 +72,8 @@ def open_store(config: Tracking) -> Store:
     """
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
     with _reached(uri):
-        return Store(uri, _experiment_of_project() or _experiment(uri, config.experiment))
+        own = _experiment_of_project()
+        return Store(uri, own or find_or_create_experiment(uri, config.experiment))
 
 
 def existing_store(experiment: str | None) -> Store:
@@ -127,8 +128,12 @@ def _experiment_of_project() -> str | None:
     return str(mlflow.get_run(run_id).info.experiment_id) if run_id else None
 
 
-def _experiment(uri: str, name: str) -> str:
-    """Find the experiment, or create it."""
+def find_or_create_experiment(uri: str, name: str) -> str:
+    """Return the id of an experiment.
+
+    Raises:
+        TrackingError: if it was deleted.
+    """
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -141,7 +146,7 @@ def _experiment(uri: str, name: str) -> str:
             assert experiment is not None
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise TrackingError(
-            f"tracking.experiment={name}: was deleted; choose another name, or restore it: "
+            f"experiment {name}: was deleted; choose another name, or restore it: "
             f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
     return str(experiment.experiment_id)

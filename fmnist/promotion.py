@@ -1,0 +1,266 @@
+"""Promotion and rollback, told in order: weigh, register, examine, decide, record, move the alias.
+
+Until the decision is in the ledger the champion stays; from then on whatever was left undone is
+finished by the next command.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_USER
+
+from fmnist import decision_report, registry
+from fmnist.comparison import METRICS, Comparison, Statement, Variant
+from fmnist.config import Promotion
+from fmnist.decision import Check, Decision, Outcome, Side, best_seed, decide
+from fmnist.errors import PromotionError
+from fmnist.gate import examine
+from fmnist.ledger import MODEL, champion_after, open_ledger
+from fmnist.statistics import mean_interval
+from fmnist.store import Store
+from fmnist.weighing import Weighed, weigh
+
+
+def promote(
+    store: Store,
+    study_id: str,
+    rules: Promotion,
+    *,
+    first: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = print,
+) -> Decision:
+    """Make a study's best variant the champion if the evidence says so, and record the decision.
+
+    If another process changes the champion meanwhile, all is weighed anew.
+
+    Args:
+        store: the tracking store.
+        study_id: run id of the study's parent run.
+        rules: the limits.
+        first: promote without evidence, where there is no champion to compare with.
+        dry_run: change nothing.
+        say: what to do with a line of progress.
+
+    Raises:
+        ComparisonError: if the study's runs cannot be compared.
+        PromotionError: if the study has nothing that could be weighed against the champion.
+    """
+    if not dry_run:
+        open_ledger(store)
+    while True:
+        before = registry.state(settled=not dry_run)
+        weighed = weigh(store, study_id, before.champion, rules, first)
+        decision = _decided(weighed, before, rules, first, dry_run, say)
+        if dry_run or _taken(store, decision, before, weighed.comparison):
+            return decision
+        say("another decision was taken meanwhile: weighing anew")
+
+
+def _decided(
+    weighed: Weighed,
+    before: registry.State,
+    rules: Promotion,
+    first: bool,
+    dry_run: bool,
+    say: Callable[[str], None],
+) -> Decision:
+    """Register the best run's model, examine it, and decide; a dry run only examines it."""
+    answer, chosen = weighed.comparison, weighed.challenger
+    itself = chosen.name == weighed.incumbent.name and not first
+    run = mlflow.get_run(chosen.run_ids[best_seed(chosen)])
+    incumbent = None if first else _incumbent(weighed)
+    if itself:
+        assert incumbent is not None
+        version, checks, difference = incumbent.version, [], None
+    else:
+        version = None if dry_run else _challenging(run, chosen)
+        uri = f"models:/{f'{MODEL}/{version}' if version else registry.logged_model_id(run)}"
+        say(f"examining {chosen.name}, seed {run.data.params['seed']}, as loaded from {uri}")
+        checks = _examined(uri, run, chosen, incumbent, answer.statement, rules)
+        difference = None if first else chosen.difference
+    challenger = _side("challenger", chosen, run, version)
+    outcome, reason = decide(challenger, incumbent, difference, rules, checks)
+    decision = Decision(
+        outcome,
+        reason,
+        version if outcome is Outcome.promoted else before.champion,
+        before.champion,
+        challenger,
+        *_signature(),
+        question=answer.statement.question,
+        study=answer.statement.study,
+        metric=answer.statement.metric,
+        rules=rules,
+        incumbent=incumbent,
+        difference=difference,
+        checks=checks,
+        facts=answer.facts,
+        departures=answer.departures,
+    )
+    return _with_test_accuracy(decision, METRICS[answer.statement.metric])
+
+
+def _challenging(run: Run, variant: Variant) -> int:
+    """Register a run's model and make it the challenger."""
+    seed = int(run.data.params["seed"])
+    tags = {"variant": variant.name, "seed": seed, "val_accuracy": variant.values[seed]}
+    version = registry.register(run, tags)
+    registry.set_alias(registry.CHALLENGER, version)
+    return version
+
+
+def _examined(
+    uri: str,
+    run: Run,
+    chosen: Variant,
+    incumbent: Side | None,
+    statement: Statement,
+    rules: Promotion,
+) -> list[Check]:
+    """Check that no seed of the variant is missing, then the model."""
+    missing = ", ".join(str(seed) for seed in statement.seeds if seed not in chosen.values)
+    said = f"seed {missing} did not finish" if missing else f"{len(chosen.values)} finished"
+    complete = Check("seeds", not missing, f"{chosen.name}: {said}")
+    if missing:
+        return [complete]
+    against = incumbent.run_id if incumbent else None
+    found = examine(uri, run.info.run_id, statement.metric, against, rules.max_class_drop)
+    return [complete, *found]
+
+
+def _incumbent(weighed: Weighed) -> Side:
+    """Return the champion, with all seeds of its variant, else the baseline and its best run."""
+    variant, version = weighed.incumbent, weighed.champion
+    if version is None:
+        run = mlflow.get_run(variant.run_ids[best_seed(variant)])
+        return _side("baseline", variant, run, None)
+    run = mlflow.get_run(registry.run_id_of(version))
+    return _side("champion", variant, run, version)
+
+
+def _side(role: str, variant: Variant, run: Run, version: int | None) -> Side:
+    seed = int(run.data.params["seed"])
+    return Side(
+        role, variant.name, run.info.run_id, seed, version, variant.values, variant.estimate
+    )
+
+
+def _signature() -> tuple[str, str]:
+    """Return who decides, and when."""
+    who = resolve_tags().get(MLFLOW_USER, "unknown")
+    return who, datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _with_test_accuracy(decision: Decision, metric: str) -> Decision:
+    """Add, now that all is decided, what the models are worth on the test set."""
+    sides = [side for side in (decision.challenger, decision.incumbent) if side]
+    found = {side.role: mlflow.get_run(side.run_id).data.metrics.get(metric) for side in sides}
+    known = {role: value for role, value in found.items() if value is not None}
+    return dataclasses.replace(decision, test_accuracy=known)
+
+
+def rollback(
+    store: Store, to: int | None, why: str, *, say: Callable[[str], None] = print
+) -> Decision:
+    """Make an earlier champion the champion again, as a decision of its own.
+
+    Args:
+        store: the tracking store.
+        to: the version; None: the champion before the present one.
+        why: in words.
+        say: what to do with a line of progress.
+
+    Raises:
+        PromotionError: if the version never was the champion, or is it now.
+    """
+    while True:
+        before = registry.state(moved_by_hand=True)
+        version = _earlier_champion(before, to)
+        uri = f"models:/{MODEL}/{version}"
+        say(f"examining version {version}, as loaded from {uri}")
+        checks = examine(uri, registry.run_id_of(version), None, None)
+        side = _side_of_version(registry.find_version(version))
+        failed = [check.found for check in checks if not check.passed]
+        outcome, reason = Outcome.rolled_back, f"{side} is the champion again: {why}."
+        if failed:
+            stays = f"The champion stays version {before.champion}"
+            outcome, reason = Outcome.refused, f"{stays}: {side} is refused: {'; '.join(failed)}."
+        champion = before.champion if failed else version
+        decision = Decision(
+            outcome, reason, champion, before.champion, side, *_signature(), checks=checks
+        )
+        if _taken(store, decision, before, None):
+            return decision
+
+
+def _earlier_champion(before: registry.State, to: int | None) -> int:
+    line = [int(made) for run in before.decisions if (made := champion_after(run))]
+    earlier = [version for version in line if version != before.champion]
+    if to is None and not earlier:
+        raise PromotionError("rollback: there is no earlier champion")
+    version = earlier[-1] if to is None else to
+    if version not in line:
+        known = ", ".join(map(str, dict.fromkeys(earlier))) or "none"
+        raise PromotionError(f"version {version}: never was the champion; earlier ones: {known}")
+    if version == before.champion == before.aliased:
+        raise PromotionError(f"version {version}: is the champion already")
+    return version
+
+
+def _side_of_version(registered: ModelVersion) -> Side:
+    tags = registered.tags
+    accuracy = {int(tags["seed"]): float(tags["val_accuracy"])}
+    return Side(
+        "earlier champion",
+        tags["variant"],
+        registry.run_id_of(int(registered.version)),
+        int(tags["seed"]),
+        int(registered.version),
+        accuracy,
+        mean_interval(list(accuracy.values())),
+    )
+
+
+def _taken(
+    store: Store, decision: Decision, before: registry.State, answer: Comparison | None
+) -> bool:
+    """Record a decision; take it unless another was taken since `before` was read."""
+    ledger = open_ledger(store)
+    client = mlflow.MlflowClient()
+    version = decision.challenger.version
+    tags = {
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "version": version,
+        "champion": decision.champion,
+        "replaced": decision.replaced,
+        "variant": decision.challenger.variant,
+        "study": decision.study,
+        "who": decision.who,
+        "when": decision.when,
+        MLFLOW_RUN_NOTE: decision.reason,
+    }
+    metrics = {"test_accuracy": decision.test_accuracy.get(decision.challenger.role)}
+    if decision.difference:
+        metrics |= {"effect": decision.difference.estimate.mean, "p": decision.difference.p}
+    known = {key: str(value) for key, value in (tags | metrics).items() if value is not None}
+    name = f"{decision.outcome}: version {version}"
+    run = client.create_run(ledger.experiment_id, tags=resolve_tags(known), run_name=name)
+    run_id = run.info.run_id
+    for file, content in {
+        "decision.json": decision_report.as_json(decision),
+        "decision.html": decision_report.html(decision, answer),
+    }.items():
+        client.log_text(run_id, content, file)
+    if ledger.append(len(before.decisions), run_id):
+        registry.settle(ledger)
+        return True
+    client.set_tag(run_id, "outcome", "stale")
+    client.set_terminated(run_id, "KILLED")
+    return False

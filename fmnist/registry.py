@@ -1,0 +1,194 @@
+"""Versions of the registered model, their aliases, and what the last decision made of them."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from fmnist.errors import PromotionError, one_line
+from fmnist.ledger import MODEL, Ledger, champion_after, find_ledger
+from fmnist.model_artifact import DIGEST_TAG, digest, downloaded
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+RECORDED = ("outcome", "reason", "who", "when", "effect", "p", "test_accuracy")
+"""Tags of a decision that its version gets, too."""
+
+ATTEMPTS, PAUSE = 10, 0.5  # seconds; another process may be between two steps
+
+
+@dataclass(frozen=True)
+class State:
+    """The registry at one moment.
+
+    Attributes:
+        decisions: the run of each, the first one first.
+        champion: the version that the last of them made the champion; None: none.
+        aliased: the version that has the alias.
+    """
+
+    decisions: list[Run]
+    champion: int | None
+    aliased: int | None
+
+
+def state(settled: bool = True, moved_by_hand: bool = False) -> State:
+    """Read the registry.
+
+    Args:
+        settled: finish first what a process left that was killed after it had decided.
+        moved_by_hand: bear it if the champion is not the one that was decided on.
+
+    Raises:
+        PromotionError: if the champion is not the one that was decided on.
+    """
+    for _ in range(ATTEMPTS):
+        aliased = version_of(CHAMPION)
+        ledger = find_ledger()
+        decisions = ledger.decisions() if ledger else []
+        decided = champion_after(decisions[-1]) if decisions else None
+        if ledger and decisions and decisions[-1].info.status == "RUNNING":
+            if settled:
+                settle(ledger)
+                aliased = decided
+            break
+        if aliased == decided or moved_by_hand:
+            break
+        time.sleep(PAUSE)
+    else:
+        back = "delete it"
+        if decided:
+            back = f"`python -m fmnist rollback --to {decided}` puts it back"
+        raise PromotionError(
+            f"the alias {CHAMPION} is at version {aliased or 'none'}, but the last decision made "
+            f"it {decided or 'none'}: was it moved by hand? {back}"
+        )
+    return State(decisions, *(int(v) if v else None for v in (decided, aliased)))
+
+
+def settle(ledger: Ledger) -> None:
+    """Make aliases and tags what the last decision says, and end its run.
+
+    Another process may take a decision meanwhile: the alias is right if, after it was set, no
+    further decision is there.
+    """
+    while True:
+        decisions = ledger.decisions()
+        latest = decisions[-1]
+        champion = champion_after(latest)
+        if champion:
+            set_alias(CHAMPION, int(champion))
+        if len(ledger.decisions()) == len(decisions):
+            break
+    client = mlflow.MlflowClient()
+    tags = latest.data.tags
+    version = tags["version"]
+    for key in RECORDED:
+        if key in tags:
+            client.set_model_version_tag(MODEL, version, key, tags[key])
+    client.set_model_version_tag(MODEL, version, "decision", latest.info.run_id)
+    client.update_model_version(MODEL, version, tags["reason"])
+    if version == champion == version_of(CHALLENGER):
+        client.delete_registered_model_alias(MODEL, CHALLENGER)
+    client.set_terminated(latest.info.run_id)
+
+
+def register(run: Run, tags: Mapping[str, Any]) -> int:
+    """Return the version of a run's model; register it, with `tags`, if it has none yet."""
+    client = mlflow.MlflowClient()
+    condition = f"name = '{MODEL}' and run_id = '{run.info.run_id}'"
+    if not client.search_model_versions(condition):
+        known = {**tags, DIGEST_TAG: run.data.tags.get(DIGEST_TAG, "none")}
+        model_id = logged_model_id(run)
+        source = client.get_logged_model(model_id).artifact_location
+        made = int(
+            client.create_model_version(
+                MODEL, source, run.info.run_id, known, model_id=model_id
+            ).version
+        )
+        first = min(int(found.version) for found in client.search_model_versions(condition))
+        if made != first:  # another process was quicker
+            client.delete_model_version(MODEL, str(made))
+    return min(int(found.version) for found in client.search_model_versions(condition))
+
+
+def logged_model_id(run: Run) -> str:
+    """Return the id of the model that a run logged.
+
+    Raises:
+        PromotionError: if it logged none.
+    """
+    models = run.outputs.model_outputs if run.outputs else []
+    if not models:
+        raise PromotionError(f"run {run.info.run_id}: logged no model")
+    return str(models[0].model_id)
+
+
+def find_version(version: int) -> ModelVersion:
+    """Return a version of the registered model.
+
+    Raises:
+        PromotionError: if there is none of that number.
+    """
+    try:
+        return mlflow.MlflowClient().get_model_version(MODEL, str(version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise PromotionError(f"version {version} of {MODEL}: there is none") from error
+
+
+def run_id_of(version: int) -> str:
+    """Return the id of the run that trained a version."""
+    return str(find_version(version).run_id)
+
+
+def version_of(alias: str) -> str | None:
+    """Return the version at an alias; None if there is none."""
+    try:
+        model: Any = mlflow.MlflowClient().get_registered_model(MODEL)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    version = model.aliases.get(alias)
+    return None if version is None else str(version)
+
+
+def set_alias(alias: str, version: int) -> None:
+    """Move an alias; its first creation can be raced by another process, and is tried again."""
+    for attempt in range(ATTEMPTS):
+        try:
+            mlflow.MlflowClient().set_registered_model_alias(MODEL, alias, str(version))
+            return
+        except MlflowException:
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(PAUSE)
+
+
+@contextmanager
+def champion() -> Iterator[tuple[int, Path]]:
+    """Yield the champion's version and the folder of its model, checked by its digest.
+
+    Raises:
+        PromotionError: if there is no champion, or if its model is missing or was altered.
+    """
+    version = version_of(CHAMPION)
+    if version is None:
+        raise PromotionError("there is no champion yet: `python -m fmnist promote` makes one")
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(downloaded(f"models:/{MODEL}/{version}"))
+        except (MlflowException, OSError) as error:
+            said = f"version {version}: its model is missing: {one_line(error)[:200]}"
+            raise PromotionError(said) from error
+        if digest(folder) != find_version(int(version)).tags.get(DIGEST_TAG):
+            raise PromotionError(f"version {version}: its model was altered since it was trained")
+        yield int(version), folder

@@ -1,0 +1,99 @@
+"""Who is weighed against whom: a study's best variant against the champion's, or the baseline."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from fmnist import registry, study
+from fmnist.comparison import Comparison, Statement, Variant, comparison
+from fmnist.config import Promotion
+from fmnist.decision import best
+from fmnist.errors import PromotionError
+from fmnist.gate import find_run
+from fmnist.pooling import Trained, differences, grouped, variant_name
+from fmnist.store import Store
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The comparison that a promotion rests on.
+
+    `champion` is the version whose variant is the baseline; None: the study's own baseline is.
+    """
+
+    comparison: Comparison
+    champion: int | None
+
+    @property
+    def challenger(self) -> Variant:
+        """The best variant."""
+        return best(self.comparison)
+
+    @property
+    def incumbent(self) -> Variant:
+        """The variant that the others are compared with."""
+        return self.comparison.variants[0]
+
+
+def weigh(
+    store: Store, study_id: str, champion: int | None, rules: Promotion, first: bool
+) -> Weighed:
+    """Compare the study's variants with the champion's, else with the study's baseline.
+
+    Raises:
+        PromotionError: if they cannot be compared with the champion's and `first` is not given,
+            or if they can and it is.
+    """
+    _, statement, runs = study.load(store, study_id)
+    statement = dataclasses.replace(statement, min_effect=rules.min_effect)
+    if champion is not None:
+        try:
+            answer = _against_champion(store, statement, runs, champion)
+        except PromotionError as error:
+            if not first:
+                raise PromotionError(f"{error}; --first promotes without evidence") from error
+        else:
+            if first:
+                raise PromotionError(
+                    f"--first: the champion, version {champion}, can be compared with this study"
+                )
+            return Weighed(answer, champion)
+    return Weighed(comparison(runs, statement), None)
+
+
+def _against_champion(
+    store: Store, statement: Statement, runs: Sequence[Trained], champion: int
+) -> Comparison:
+    """Compare with the champion's variant, whose runs may also come from its own study."""
+    run = find_run(registry.run_id_of(champion))
+    if run is None:
+        raise PromotionError(f"the champion, version {champion}: its run is gone")
+    own = study.trained(run)
+    name = variant_name(own, statement.by)
+    key = "data.fingerprint"
+    if other := {one.facts.get(key) for one in runs} - {own.facts.get(key)}:
+        raise PromotionError(
+            f"the champion, version {champion}, was trained on other data: {key} "
+            f"{own.facts.get(key)}, not {' or '.join(map(str, other))}"
+        )
+    if not any(_settings(one) == _settings(own) for one in runs):
+        parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        others = study.load(store, parent)[2] if parent else [own]
+        runs = [*runs, *(one for one in others if _settings(one) == _settings(own))]
+        if statement.variants:
+            statement = dataclasses.replace(statement, variants=statement.variants + 1)
+    finished = [one for one in runs if one.status == "FINISHED"]
+    if differing := differences(list(grouped(finished, statement.by).values()), statement.by):
+        said = "; ".join(f"{key} is {' or '.join(values)}" for key, values in differing.items())
+        raise PromotionError(
+            f"the champion, version {champion}, cannot be compared with this study: {said}; "
+            f"run its variant, {name}, in the same study"
+        )
+    return comparison(runs, dataclasses.replace(statement, baseline=name))
+
+
+def _settings(run: Trained) -> dict[str, str]:
+    """Return all that makes the run's variant: its params, but for the seed."""
+    return {key: value for key, value in run.params.items() if key != "seed"}
