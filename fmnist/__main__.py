@@ -1,7 +1,6 @@
 """Commands on finished runs: `python -m fmnist compare`; options: `--help`."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from fmnist.errors import one_line_errors
@@ -17,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_promote(commands.add_parser("promote", help="let the evidence choose the champion"))
     add_history(commands.add_parser("history", help="print the line of champions"))
     add_rollback(commands.add_parser("rollback", help="restore an earlier champion"))
+    add_predict(commands.add_parser("predict", help="ask the champion what images show"))
     options = parser.parse_args(arguments)
     options.command(options)
 
@@ -144,27 +144,17 @@ def add_promote(parser: argparse.ArgumentParser) -> None:
 
 def promote(options: argparse.Namespace) -> None:
     """Decide on the champion; a refused model is an error."""
-    from fmnist import config, decision_report, promotion, study
-    from fmnist.decision import Outcome
+    from fmnist import config, promotion, study
     from fmnist.store import existing_store
 
     rules = config.promotion(
         min_effect=options.min_effect, alpha=options.alpha, max_class_drop=options.max_class_drop
     )
     store = existing_store(None if options.study else options.experiment)
-    decision = promotion.promote(
-        store,
-        options.study or study.latest(store),
-        rules,
-        first=options.first,
-        dry_run=options.dry_run,
-    )
-    print(f"\n{decision_report.text(decision)}")
-    if options.dry_run:
-        print("Dry run: so it would be decided; nothing was changed.")
-    else:
-        print(f"{store.variable}python -m fmnist history prints the line of champions")
-    sys.exit(decision.outcome is Outcome.refused)
+    asked = options.study or study.latest(store)
+    first, dry_run = options.first, options.dry_run
+    decision = promotion.promote(store, asked, rules, first=first, dry_run=dry_run)
+    promotion.tell(decision, dry_run)
 
 
 def add_history(parser: argparse.ArgumentParser) -> None:
@@ -197,13 +187,41 @@ def add_rollback(parser: argparse.ArgumentParser) -> None:
 
 def rollback(options: argparse.Namespace) -> None:
     """Restore an earlier champion; a refused model is an error."""
-    from fmnist import decision_report, promotion
-    from fmnist.decision import Outcome
+    from fmnist import promotion
     from fmnist.store import existing_store
 
-    decision = promotion.rollback(existing_store(None), options.to, options.reason)
-    print(f"\n{decision_report.text(decision)}")
-    sys.exit(decision.outcome is Outcome.refused)
+    promotion.tell(promotion.rollback(existing_store(None), options.to, options.reason))
+
+
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `predict`."""
+    parser.description = (
+        "Ask the champion what images show. Photographs of one article before a plain background "
+        "are made like the data set: trimmed, shrunk, sharpened, centred, grey, bright on black."
+    )
+    parser.set_defaults(command=predict)
+    what = "PNG, JPEG or .npy file, a folder of these, or - for standard input"
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help=what)
+    parser.add_argument("--json", action="store_true", help="all probabilities, as JSON")
+    shown = "draw what the model saw beside its answers, and open the picture"
+    parser.add_argument("--show", action="store_true", help=shown)
+    parser.add_argument("--no-browser", action="store_true", help="only print where the picture is")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Print what the champion says; files that are no images are told last, as an error."""
+    from fmnist import answers, ui
+    from fmnist.errors import ImageError
+    from fmnist.store import existing_store
+
+    existing_store(None)
+    said = answers.ask(options.images)
+    if said.answers:
+        print(answers.as_json(said) if options.json else answers.as_table(said))
+    if said.answers and options.show:
+        ui.visit(answers.draw(said).as_uri(), not options.no_browser)
+    if said.problems:
+        raise ImageError("; ".join(said.problems))
 
 
 if __name__ == "__main__":

@@ -141,7 +141,8 @@ def decide(
         return refused if failed else (Outcome.promoted, unweighed)
     if difference is None:
         said = f"{challenger.variant}, the best variant, is the {incumbent.role} itself"
-        return Outcome.kept, f"{stays}: {said}."
+        how = "" if champion else "; --first makes it the champion"
+        return Outcome.kept, f"{stays}: {said}{how}."
     if not beats(difference, rules):
         return Outcome.kept, f"{stays}: {_shortfall(challenger, incumbent, difference, rules)}."
     won = f"it beats the {incumbent.role}, {incumbent}: {_size(difference)}"

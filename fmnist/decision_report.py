@@ -24,14 +24,14 @@ FOOTNOTE = (
 
 
 def text(decision: Decision) -> str:
-    """Return the decision as Markdown, the reason last."""
+    """Return what a decision rests on, as Markdown."""
     tables = [_sides(decision), _evidence(decision), _checks(decision)]
     parts = [table(*content) for content in tables if content and content[1]]
     if decision.question:
         parts.insert(0, decision.question)
     if decision.departures:
         parts.append("Bear in mind:\n" + "\n".join(f"- {said}" for said in decision.departures))
-    return "\n\n".join([*parts, decision.reason])
+    return "\n\n".join(parts)
 
 
 def as_json(decision: Decision) -> str:

@@ -32,6 +32,41 @@ def learning_curves(history: Mapping[str, Sequence[float]], best_epoch: float | 
     return figure
 
 
+def what_it_saw(
+    images: Sequence[NDArray[np.uint8]],
+    probabilities: Sequence[Mapping[str, float]],
+    titles: Sequence[str],
+) -> Figure:
+    """Draw each image as the model saw it, beside the probabilities of the classes.
+
+    Args:
+        images: each (height, width).
+        probabilities: of the classes by name, for each image.
+        titles: for each image.
+    """
+    columns = min(3, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(5.5 * columns, 2.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, 2 * columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    pairs = grid.reshape(-1, 2)
+    for (left, right), image, said, title in zip(
+        pairs, images, probabilities, titles, strict=False
+    ):
+        left.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+        left.set_title(title, fontsize="small")
+        right.axis("on")
+        best = max(said.values())
+        colours = [TRAINING if value == best else "#bbbbbb" for value in said.values()]
+        right.barh(list(said), [100 * value for value in said.values()], color=colours)
+        right.set(xlim=(0, 100), xlabel="probability, %")
+        right.invert_yaxis()
+        right.tick_params(labelsize="small")
+        right.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def confusion_matrix(
     labels: NDArray[np.integer], predictions: NDArray[np.integer], class_names: Sequence[str]
 ) -> Figure:

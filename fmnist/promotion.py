@@ -5,7 +5,6 @@ finished by the next command.
 """
 
 import dataclasses
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import mlflow
@@ -33,7 +32,6 @@ def promote(
     *,
     first: bool = False,
     dry_run: bool = False,
-    say: Callable[[str], None] = print,
 ) -> Decision:
     """Make a study's best variant the champion if the evidence says so, and record the decision.
 
@@ -45,7 +43,6 @@ def promote(
         rules: the limits.
         first: promote without evidence, where there is no champion to compare with.
         dry_run: change nothing.
-        say: what to do with a line of progress.
 
     Raises:
         ComparisonError: if the study's runs cannot be compared.
@@ -56,10 +53,10 @@ def promote(
     while True:
         before = registry.state(settled=not dry_run)
         weighed = weigh(store, study_id, before.champion, rules, first)
-        decision = _decided(weighed, before, rules, first, dry_run, say)
+        decision = _decided(weighed, before, rules, first, dry_run)
         if dry_run or _taken(store, decision, before, weighed.comparison):
             return decision
-        say("another decision was taken meanwhile: weighing anew")
+        print("another decision was taken meanwhile: weighing anew")
 
 
 def _decided(
@@ -68,20 +65,17 @@ def _decided(
     rules: Promotion,
     first: bool,
     dry_run: bool,
-    say: Callable[[str], None],
 ) -> Decision:
     """Register the best run's model, examine it, and decide; a dry run only examines it."""
     answer, chosen = weighed.comparison, weighed.challenger
     itself = chosen.name == weighed.incumbent.name and not first
     run = mlflow.get_run(chosen.run_ids[best_seed(chosen)])
     incumbent = None if first else _incumbent(weighed)
-    if itself:
-        assert incumbent is not None
-        version, checks, difference = incumbent.version, [], None
-    else:
+    version, checks, difference = None, [], None
+    if not itself:
         version = None if dry_run else _challenging(run, chosen)
         uri = f"models:/{f'{MODEL}/{version}' if version else registry.logged_model_id(run)}"
-        say(f"examining {chosen.name}, seed {run.data.params['seed']}, as loaded from {uri}")
+        print(f"examining {chosen.name}, seed {run.data.params['seed']}, as loaded from {uri}")
         checks = _examined(uri, run, chosen, incumbent, answer.statement, rules)
         difference = None if first else chosen.difference
     challenger = _side("challenger", chosen, run, version)
@@ -165,16 +159,13 @@ def _with_test_accuracy(decision: Decision, metric: str) -> Decision:
     return dataclasses.replace(decision, test_accuracy=known)
 
 
-def rollback(
-    store: Store, to: int | None, why: str, *, say: Callable[[str], None] = print
-) -> Decision:
+def rollback(store: Store, to: int | None, why: str) -> Decision:
     """Make an earlier champion the champion again, as a decision of its own.
 
     Args:
         store: the tracking store.
         to: the version; None: the champion before the present one.
         why: in words.
-        say: what to do with a line of progress.
 
     Raises:
         PromotionError: if the version never was the champion, or is it now.
@@ -183,7 +174,7 @@ def rollback(
         before = registry.state(moved_by_hand=True)
         version = _earlier_champion(before, to)
         uri = f"models:/{MODEL}/{version}"
-        say(f"examining version {version}, as loaded from {uri}")
+        print(f"examining version {version}, as loaded from {uri}")
         checks = examine(uri, registry.run_id_of(version), None, None)
         side = _side_of_version(registry.find_version(version))
         failed = [check.found for check in checks if not check.passed]
@@ -197,6 +188,21 @@ def rollback(
         )
         if _taken(store, decision, before, None):
             return decision
+
+
+def tell(decision: Decision, dry_run: bool = False) -> None:
+    """Print a decision.
+
+    Raises:
+        PromotionError: if the model was refused.
+    """
+    refused = decision.outcome is Outcome.refused
+    reason = "" if refused else decision.reason
+    if dry_run:
+        reason = f"Dry run, nothing was changed; so it would be decided: {reason}"
+    print(f"\n{decision_report.text(decision)}\n\n{reason}")
+    if refused:
+        raise PromotionError(decision.reason)
 
 
 def _earlier_champion(before: registry.State, to: int | None) -> int:
@@ -250,7 +256,7 @@ def _taken(
     if decision.difference:
         metrics |= {"effect": decision.difference.estimate.mean, "p": decision.difference.p}
     known = {key: str(value) for key, value in (tags | metrics).items() if value is not None}
-    name = f"{decision.outcome}: version {version}"
+    name = f"{decision.outcome}: {decision.challenger}"
     run = client.create_run(ledger.experiment_id, tags=resolve_tags(known), run_name=name)
     run_id = run.info.run_id
     for file, content in {

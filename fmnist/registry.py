@@ -88,13 +88,13 @@ def settle(ledger: Ledger) -> None:
             break
     client = mlflow.MlflowClient()
     tags = latest.data.tags
-    version = tags["version"]
-    for key in RECORDED:
-        if key in tags:
-            client.set_model_version_tag(MODEL, version, key, tags[key])
-    client.set_model_version_tag(MODEL, version, "decision", latest.info.run_id)
-    client.update_model_version(MODEL, version, tags["reason"])
-    if version == champion == version_of(CHALLENGER):
+    version = tags.get("version")
+    if version:
+        recorded = {key: tags[key] for key in RECORDED if key in tags}
+        for key, value in {**recorded, "decision": latest.info.run_id}.items():
+            client.set_model_version_tag(MODEL, version, key, value)
+        client.update_model_version(MODEL, version, tags["reason"])
+    if version and version == champion == version_of(CHALLENGER):
         client.delete_registered_model_alias(MODEL, CHALLENGER)
     client.set_terminated(latest.info.run_id)
 

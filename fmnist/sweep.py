@@ -11,25 +11,34 @@ from hydra.core.override_parser.types import ValueType
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.config import Metric, Study, Tracking
+from fmnist.config import Metric, Promotion, Study, Tracking
 from fmnist.errors import ConfigError, FmnistError, one_line
 
 if TYPE_CHECKING:
     from fmnist.study import OpenStudy
 
-begun: list["OpenStudy"] = []
+begun: list[tuple["OpenStudy", Promotion | None]] = []
+"""Studies under way, each with the rules by which it shall promote at its end."""
 
 
 class StudyCallback(Callback):
     """Make a sweep a study: open the parent run of its jobs before the first of them."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse to promote a single run, which is no evidence."""
+        if config.promote:
+            sys.exit("error: promote=true: needs a sweep over several seeds (-m)")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """State the question; a store that cannot be used ends the program here."""
         from fmnist import study  # only now, because MLflow takes a second to import
         from fmnist.comparison import Statement
 
-        tracking, asked = (OmegaConf.to_object(config[key]) for key in ("tracking", "study"))
+        tracking, asked, rules = (
+            OmegaConf.to_object(config[key]) for key in ("tracking", "study", "promotion")
+        )
         assert isinstance(tracking, Tracking) and isinstance(asked, Study)
+        assert isinstance(rules, Promotion)
         swept = swept_values(config)
         variants = {key: values for key, values in swept.items() if key != "seed"}
         try:
@@ -48,7 +57,8 @@ class StudyCallback(Callback):
                 config.hydra.runtime.choices.get("experiment")
                 or f"sweep of {', '.join(swept) or 'one'}"
             )
-            begun.append(study.begin(tracking, statement, name, str(config.hydra.sweep.dir)))
+            opened = study.begin(tracking, statement, name, str(config.hydra.sweep.dir))
+            begun.append((opened, rules if config.promote else None))
         except FmnistError as error:
             sys.exit(f"error: {one_line(error)}")  # Hydra makes a mere warning of exceptions
 
@@ -87,7 +97,8 @@ def _seed(value: str | int) -> int:
 def concluded_studies() -> Iterator[None]:
     """End each study that was begun meanwhile with its comparison, also if jobs failed.
 
-    Hydra tells its callbacks nothing of a sweep that ends badly.
+    Hydra tells its callbacks nothing of a sweep that ends badly. One that ends well promotes, if
+    it shall.
     """
     status = "FAILED"
     try:
@@ -100,7 +111,12 @@ def concluded_studies() -> Iterator[None]:
         while begun:
             from fmnist import study
 
-            study.conclude(begun.pop(), status)
+            opened, rules = begun.pop()
+            study.conclude(opened, status)
+            if rules and status == "FINISHED":
+                from fmnist import promotion
+
+                promotion.tell(promotion.promote(opened.store, opened.run_id, rules))
 
 
 def swept_values(config: DictConfig) -> dict[str, list[str]]:

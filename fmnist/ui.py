@@ -63,12 +63,12 @@ def show(store: Store, page: str, port: int, browser: bool) -> None:
         TrackingError: if MLflow's server does not start, or ends by itself.
     """
     if store.uri.startswith("http"):
-        _visit(without_password(store.uri).rstrip("/") + page, browser)
+        visit(without_password(store.uri).rstrip("/") + page, browser)
         return
     port = _free(port)
     _say("starting MLflow's UI, which takes some seconds ...")
     with suppress(KeyboardInterrupt), sigterm_raises(), served(store, port) as server:
-        _visit(f"http://{HOST}:{port}{page}", browser)
+        visit(f"http://{HOST}:{port}{page}", browser)
         _say("Ctrl-C ends it")
         raise TrackingError(f"MLflow's UI ended with status {server.wait()}")
 
@@ -122,7 +122,8 @@ def _free(port: int) -> int:
     raise TrackingError(f"port {port}: this one and the next {PORTS - 1} are taken; name another")
 
 
-def _visit(address: str, browser: bool) -> None:
+def visit(address: str, browser: bool) -> None:
+    """Print an address and open it in the browser."""
     _say(address)
     if browser and not webbrowser.open(address):
         _say("no browser here: open that address in yours")
