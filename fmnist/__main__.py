@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_history(commands.add_parser("history", help="print the line of champions"))
     add_rollback(commands.add_parser("rollback", help="restore an earlier champion"))
     add_predict(commands.add_parser("predict", help="ask the champion what images show"))
+    add_serve(commands.add_parser("serve", help="serve the champion over HTTP"))
     options = parser.parse_args(arguments)
     options.command(options)
 
@@ -222,6 +223,23 @@ def predict(options: argparse.Namespace) -> None:
         ui.visit(answers.draw(said).as_uri(), not options.no_browser)
     if said.problems:
         raise ImageError("; ".join(said.problems))
+
+
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `serve`."""
+    parser.description = "Serve the champion over HTTP, by MLflow's scoring server."
+    parser.set_defaults(command=serve)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=5001, help="(%(default)s)")
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve until Ctrl-C."""
+    from fmnist import serving
+    from fmnist.store import existing_store
+
+    existing_store(None)
+    serving.serve(options.host, options.port)
 
 
 if __name__ == "__main__":

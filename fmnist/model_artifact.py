@@ -85,7 +85,10 @@ def downloaded(uri: str) -> Iterator[Path]:
         MlflowException, OSError: if it is not there.
     """
     with TemporaryDirectory() as place:
-        yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place))
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place))
+        if not (folder / MLMODEL_FILE_NAME).exists():
+            raise FileNotFoundError(f"{uri} has no {MLMODEL_FILE_NAME}")
+        yield folder
 
 
 def digest(folder: Path) -> str:

@@ -20,7 +20,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 RECORDED = ("outcome", "reason", "who", "when", "effect", "p", "test_accuracy")
 """Tags of a decision that its version gets, too."""
 
-ATTEMPTS, PAUSE = 10, 0.5  # seconds; another process may be between two steps
+ATTEMPTS, PAUSE = 10, 0.2  # seconds; another process may be between two steps
 
 
 @dataclass(frozen=True)

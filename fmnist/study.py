@@ -164,9 +164,12 @@ def load(store: Store, run_id: str) -> tuple[Store, Statement, list[Trained]]:
 
 
 def runs_of(store: Store, condition: str | None) -> list[Trained]:
-    """Return the experiment's runs that fulfil MLflow's `condition`, studies themselves apart."""
+    """Return the runs that trained, of the experiment's that fulfil MLflow's `condition`."""
     runs = search(store, condition or "")
-    return [trained(run) for run in runs if SWEEP_TAG not in run.data.tags]
+    # A study did not, though `mlflow run` gives it a param seed; nor did `mlflow run -e compare`.
+    return [
+        trained(run) for run in runs if SWEEP_TAG not in run.data.tags and "seed" in run.data.params
+    ]
 
 
 def trained(run: Run) -> Trained:

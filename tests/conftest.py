@@ -2,10 +2,14 @@
 
 import gzip
 import os
+import shutil
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import mlflow
@@ -13,6 +17,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
+from omegaconf import OmegaConf
 
 from fmnist import PROJECT
 from fmnist.config import Config
@@ -28,13 +33,19 @@ ENVIRONMENT = dict(os.environ)  # for child processes, untouched by what MLflow 
 QUICK = ("data=digits", "model.depth=3", "model.width=30", "training.epochs=2")
 
 
-def composed(folder: Path, *overrides: str) -> Config:
-    """Compose conf/ as train.py does, for a run that writes below `folder` only."""
+def composed(folder: Path, *overrides: str, hydra_folder: bool = False) -> Config:
+    """Compose conf/ as train.py does, for a run that writes below `folder` only.
+
+    With `hydra_folder` the configuration lies in the output folder, where Hydra puts it.
+    """
     with initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
         config = compose(
             "train",
             [f"output_dir={folder}", f"tracking.uri=sqlite:///{folder}/mlflow.db", *overrides],
         )
+    if hydra_folder:
+        (folder / ".hydra").mkdir(exist_ok=True)
+        OmegaConf.save(config, folder / ".hydra" / "config.yaml")
     return Config.from_hydra(config)
 
 
@@ -133,3 +144,74 @@ def study(study_command) -> Path:
     folder, done = study_command
     assert done.returncode == 0, done.stderr
     return folder
+
+
+RATE = "optimizer.learning_rate"
+RATES = ("0.003", "0.01", "0.1")
+
+
+def train_rates(folder: Path, uri: str) -> None:
+    """Fill a store with three studies of one learning rate each; the larger, the better, by far."""
+    from fmnist import study
+    from fmnist.comparison import Statement
+    from fmnist.config import Tracking
+    from fmnist.experiment import run
+
+    sized = (*QUICK[:-1], "training.epochs=4", "model=selu", f"tracking.uri={uri}")
+    statement = Statement("Which rate?", by=(RATE,), seeds=(1, 2, 3), variants=1)
+    for rate in RATES:
+        opened = study.begin(Tracking(uri, "fmnist"), statement, rate, rate)
+        for seed in statement.seeds:
+            config = composed(folder, *sized, f"{RATE}={rate}", f"seed={seed}", hydra_folder=True)
+            mlflow.MlflowClient().set_tag(run(config).run_id, "mlflow.parentRunId", opened.run_id)
+        mlflow.MlflowClient().set_terminated(opened.run_id)
+
+
+@pytest.fixture(scope="session")
+def rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a store as `train_rates` fills it."""
+    folder = tmp_path_factory.mktemp("rates")
+    train_rates(folder, f"sqlite:///{folder}/mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def copied_rates(rates: Path, tmp_path: Path) -> Path:
+    """A copy of the folder `rates` to change; it becomes MLflow's store."""
+    folder = tmp_path / "copy"
+    copy_store(rates, folder)
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    return folder
+
+
+def copy_store(folder: Path, target: Path) -> None:
+    """Copy a store and its artifacts; their addresses in it are changed."""
+    shutil.copytree(folder / "mlartifacts", target / "mlartifacts")
+    with sqlite3.connect(folder / "mlflow.db") as old, sqlite3.connect(target / "mlflow.db") as new:
+        new.executescript("\n".join(old.iterdump()).replace(str(folder), str(target)))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of an empty database on a PostgreSQL server of its own."""
+    debian = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")))
+    tools = next(filter(None, [shutil.which("pg_ctl"), *debian]), None)
+    if tools is None:
+        pytest.skip("needs PostgreSQL; .ci/run installs it")
+    # The server refuses to run as root.
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory() as place, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        if user:
+            shutil.chown(place, "postgres")
+        control = [*user, tools, "-D", f"{place}/data", "-w", "-s"]
+        options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c fsync=off"
+        subprocess.run([*control, "initdb", "-o", "-A trust -U postgres"], check=True, cwd="/")
+        probe.close()
+        started = [*control, "-l", f"{place}/log", "-o", options, "start"]
+        subprocess.run(started, check=True, cwd="/")
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], check=True, cwd="/")

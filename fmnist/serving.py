@@ -1,0 +1,146 @@
+"""The champion over HTTP: MLflow's own scoring server, with a guard before it."""
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import mlflow
+import numpy as np
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from mlflow.pyfunc import PyFuncModel, scoring_server
+
+from fmnist import registry
+from fmnist.errors import FmnistError, one_line
+from fmnist.terminal import without_modules, without_start_up_notices
+
+PATH = "/invocations"
+# It warns, at each refusal, of a key that nobody used.
+logging.getLogger(scoring_server.__name__).setLevel(logging.ERROR)
+
+LONGEST = 16 * 2**20  # bytes of a request; an image of 28 x 28 takes about 3,000
+DRAINED = 4 * LONGEST  # bytes read of a longer one, so that its sender gets to read the answer
+MESSAGE_LENGTH = 200  # characters
+VERSION_HEADER = "model-version"
+
+# MLflow would make whole numbers of anything else that looks like a number: 0 of 0.5.
+FORM = re.compile(rb'\s*\{\s*"(inputs|instances)"\s*:[-\d\[\],\s]*\}\s*')
+
+
+class Champion:
+    """The champion as the scoring server takes a model; a new champion can take its place."""
+
+    def __init__(self) -> None:
+        self.model, self.version = _loaded()
+
+    @property
+    def metadata(self) -> Any:
+        """Signature and so on, as MLflow keeps them."""
+        return self.model.metadata
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
+        """Answer as the model does."""
+        return self.model.predict(data, params=params)
+
+    def renew(self) -> None:
+        """Take up the present champion; if it cannot be loaded, go on with the old one."""
+        try:
+            self.model, self.version = _loaded()
+        except FmnistError as error:
+            _say(f"error: {one_line(error)}; still serving version {self.version}")
+        else:
+            _say(f"serving version {self.version}")
+
+
+def _loaded() -> tuple[PyFuncModel, int]:
+    with registry.champion() as (version, folder):
+        with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
+            model = mlflow.pyfunc.load_model(str(folder))
+        size = model.metadata.signature.inputs.inputs[0].shape[1:]
+        # The first answer takes longer than any other: nobody shall wait for it.
+        model.predict(np.zeros((1, *size), np.uint8))
+    return model, version
+
+
+def serve(host: str, port: int) -> None:
+    """Serve the champion until Ctrl-C; SIGHUP takes up a new one.
+
+    Raises:
+        PromotionError: if there is no champion, or if its model is missing or was altered.
+    """
+    champion = Champion()
+    if hasattr(signal, "SIGHUP"):
+        # In a thread: requests are answered by the old champion meanwhile.
+        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=champion.renew).start())
+    _say(f"serving version {champion.version} at http://{host}:{port}{PATH}")
+    _say(f"kill -HUP {os.getpid()} takes up a new champion; Ctrl-C ends it")
+    uvicorn.run(application(champion), host=host, port=port, log_level="warning")
+
+
+def application(champion: Champion) -> FastAPI:
+    """Return MLflow's scoring server, whose refusals are short and repeat no input."""
+    app: FastAPI = scoring_server.init(champion)  # type: ignore[arg-type]
+
+    @app.middleware("http")
+    async def guard(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        if request.url.path != PATH or request.method != "POST":
+            return await call_next(request)
+        refusal = await _refusal(request)
+        if refusal:
+            return _refused(refusal)
+        try:
+            response = await call_next(request)
+        except RecursionError:
+            return _refused("the input is nested too deeply")
+        if response.status_code >= 400:
+            content = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
+            return _refused(short(content), response.status_code)
+        response.headers[VERSION_HEADER] = str(champion.version)
+        return response
+
+    return app
+
+
+async def _refusal(request: Request) -> str | None:
+    """Say why a request is refused before MLflow reads it, if it is."""
+    if not request.headers.get("content-type", "").startswith("application/json"):
+        return "Content-Type must be application/json"
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        return "Content-Length is needed"
+    if int(length) <= LONGEST:
+        meant = '{"inputs": images}, each image rows of whole numbers from 0 to 255'
+        return None if FORM.fullmatch(await request.body()) else f"the input must be {meant}"
+    drained = 0
+    async for part in request.stream():
+        drained += len(part)
+        if drained > DRAINED:
+            break
+    return f"the input has {int(length):,} bytes, the most is {LONGEST:,}"
+
+
+def short(content: bytes) -> str:
+    """Return what was wrong, of MLflow's error, without the input that it repeats."""
+    try:
+        message = str(json.loads(content)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = content.decode(errors="replace")
+    message = message.partition("\nInput:")[0]
+    reason = re.split(r"Error: ", message)[-1]
+    return " ".join(reason.split())[:MESSAGE_LENGTH]
+
+
+def _refused(message: str, status: int = 400) -> Response:
+    return Response(json.dumps({"error": message}), status, media_type="application/json")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

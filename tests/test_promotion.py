@@ -1,0 +1,315 @@
+"""The registry changes its champion on evidence, examines the model, and keeps every decision."""
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+
+from conftest import RATE
+from fmnist import config, promotion, registry, study
+from fmnist.config import Promotion
+from fmnist.decision import Outcome
+from fmnist.errors import PromotionError
+from fmnist.gate import examine, predictions_of
+from fmnist.ledger import EXPERIMENT, MODEL, find_ledger
+from fmnist.store import STUDY_TAG, Store
+
+RULES = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
+
+
+@pytest.fixture
+def store(copied_rates) -> Store:
+    """The studies of `train_rates`, but with the two smaller rates in one."""
+    opened = Store(f"sqlite:///{copied_rates}/mlflow.db", "1")
+    first = study.studies(opened)[0][0]
+    for run in runs_at("0.01"):
+        client().set_tag(run.info.run_id, "mlflow.parentRunId", first)
+    return opened
+
+
+def client() -> mlflow.MlflowClient:
+    return mlflow.MlflowClient()
+
+
+def studies(store: Store) -> tuple[str, str]:
+    first, _, second = (row[0] for row in study.studies(store))
+    return first, second
+
+
+def promote(store: Store, place: int, rules: Promotion = RULES, **options):
+    return promotion.promote(store, studies(store)[place], rules, **options)
+
+
+def aliases() -> dict[str, int]:
+    return {k: int(v) for k, v in client().get_registered_model(MODEL).aliases.items()}
+
+
+def versions() -> dict[int, dict[str, str]]:
+    return {int(v.version): v.tags for v in client().search_model_versions(f"name = '{MODEL}'")}
+
+
+def runs_at(rate: str) -> list[Run]:
+    return mlflow.search_runs(["1"], f"params.`{RATE}` = '{rate}'", output_format="list")
+
+
+def run_of(version: int):
+    return mlflow.get_run(registry.run_id_of(version))
+
+
+def test_champions_follow_one_another_on_evidence(store):
+    first = promote(store, 0)
+    assert (first.outcome, first.champion, first.replaced) == (Outcome.promoted, 1, None)
+    assert (first.incumbent.role, first.incumbent.variant) == ("baseline", "0.003")
+    assert first.reason.startswith("0.01 (version 1) is the champion now: it beats the baseline")
+    assert [check.name for check in first.checks] == [
+        *("seeds", "run", "chosen by", "artifact", "data", "signature"),
+        *("predictions", "answers", "classes"),
+    ]
+    assert all(check.passed for check in first.checks)
+    assert aliases() == {"champion": 1}
+    # The variant of the champion did not run in the second study: it comes from its own.
+    second = promote(store, 1)
+    assert (second.outcome, second.champion, second.replaced) == (Outcome.promoted, 2, 1)
+    assert (second.incumbent.role, second.incumbent.version) == ("champion", 1)
+    assert second.difference.estimate.n == 3
+    assert "it beats the champion, 0.01 (version 1)" in second.reason
+    assert aliases() == {"champion": 2}
+    accuracies = [run.data.metrics["best_val_accuracy"] for run in runs_at("0.1")]
+    assert run_of(2).data.metrics["best_val_accuracy"] == max(accuracies)
+    tags = versions()[2]
+    assert tags["outcome"] == "promoted" and tags["reason"] == second.reason
+    assert float(tags["effect"]) == pytest.approx(second.difference.estimate.mean)
+    assert float(tags["test_accuracy"]) == run_of(2).data.metrics["best_test_accuracy"]
+    assert mlflow.pyfunc.load_model(f"models:/{MODEL}@champion").metadata.signature
+
+
+def test_the_record_has_all_that_the_decision_rests_on(store):
+    decision = promote(store, 0)
+    [record] = find_ledger().decisions()
+    assert record.info.status == "FINISHED"
+    folder = Path(mlflow.artifacts.download_artifacts(run_id=record.info.run_id))
+    kept = json.loads((folder / "decision.json").read_text())
+    assert kept["reason"] == decision.reason and kept["who"] and kept["when"]
+    assert kept["challenger"]["values"].keys() == {"1", "2", "3"}
+    assert kept["difference"]["p"] == pytest.approx(decision.difference.p)
+    assert kept["facts"]["data.fingerprint"] == run_of(1).data.tags["data.fingerprint"]
+    assert len(kept["checks"]) == 9 and kept["rules"]["alpha"] == 0.05
+    page = (folder / "decision.html").read_text()
+    for part in (decision.reason, "bit for bit", "corrected p", kept["study"]):
+        assert part in page
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (dataclasses.replace(RULES, min_effect=0.95), "less than 95 points"),
+        (dataclasses.replace(RULES, alpha=1e-9), "no evidence at 1e-09"),
+    ],
+)
+def test_without_evidence_the_champion_stays(store, rules, said):
+    promote(store, 0)
+    decision = promote(store, 1, rules)
+    assert (decision.outcome, decision.champion) == (Outcome.kept, 1)
+    assert decision.reason.startswith("The champion stays 0.01 (version 1): 0.1 against 0.01: ")
+    assert said in decision.reason
+    assert aliases() == {"champion": 1, "challenger": 2}
+    assert versions()[2]["outcome"] == "kept"
+
+
+def test_the_best_variant_may_be_the_champion_itself(store):
+    promote(store, 0)
+    tags = versions()
+    decision = promote(store, 0)
+    assert decision.outcome is Outcome.kept
+    assert decision.reason.endswith("0.01, the best variant, is the champion itself.")
+    assert versions() == tags and aliases() == {"champion": 1}
+
+
+def test_a_worse_variant_does_not_get_in(store):
+    promote(store, 1, first=True)
+    decision = promote(store, 0)
+    # 0.1 is pooled from the second study and is still the best
+    assert decision.outcome is Outcome.kept and decision.champion == 1
+    assert "is the champion itself" in decision.reason
+
+
+def test_the_first_champion_needs_evidence_or_first(store):
+    decision = promote(store, 1)  # one variant, which is its own baseline
+    assert decision.outcome is Outcome.kept and decision.champion is None
+    assert decision.reason == (
+        "There is no champion yet: 0.1, the best variant, is the baseline itself; "
+        "--first makes it the champion."
+    )
+    assert aliases() == {} and versions() == {}
+    decision = promote(store, 1, first=True)
+    assert decision.outcome is Outcome.promoted and decision.incumbent is None
+    assert "without evidence" in decision.reason and aliases() == {"champion": 1}
+    with pytest.raises(PromotionError, match="--first: the champion, version 1, can be compared"):
+        promote(store, 0, first=True)
+
+
+def test_a_dry_run_changes_nothing(store):
+    decision = promote(store, 0, dry_run=True)
+    assert decision.outcome is Outcome.promoted and decision.challenger.version is None
+    assert all(check.passed for check in decision.checks)
+    assert not client().search_registered_models()
+    assert client().get_experiment_by_name(EXPERIMENT) is None
+    promote(store, 0)
+    before = aliases(), versions()
+    assert promote(store, 1, dry_run=True).outcome is Outcome.promoted
+    assert (aliases(), versions()) == before
+
+
+def test_an_incomplete_variant_is_refused(store):
+    first = studies(store)[0]
+    run = runs_at("0.01")[0]
+    client().set_terminated(run.info.run_id, "FAILED")
+    decision = promotion.promote(store, first, RULES)
+    assert decision.outcome is Outcome.refused and decision.champion is None
+    assert f"0.01: seed {run.data.params['seed']} did not finish" in decision.reason
+
+
+def altered(run) -> None:
+    model = Path(client().get_logged_model(registry.logged_model_id(run)).artifact_location[7:])
+    with (model / "MLmodel").open("a") as file:
+        file.write("# harmless?\n")
+
+
+def missing(run) -> None:
+    model = client().get_logged_model(registry.logged_model_id(run)).artifact_location[7:]
+    shutil.rmtree(model)
+
+
+def other_predictions(run) -> None:
+    path = Path(run.info.artifact_uri[7:], "predictions/validation.npz")
+    kept = predictions_of(run.info.run_id)
+    probabilities = kept.probabilities.copy()
+    probabilities[3, 0] += 2**-20
+    dataclasses.replace(kept, probabilities=probabilities).save(path)
+
+
+def other_data(run) -> None:
+    path = Path(run.info.artifact_uri[7:], "config/config.yaml")
+    path.write_text(path.read_text().replace("validation_size: 300", "validation_size: 301"))
+
+
+def deleted(run) -> None:
+    client().delete_run(run.info.run_id)
+
+
+REFUSALS = [
+    (altered, "its model was altered: SHA-256 "),
+    (missing, "its model is missing: "),
+    (other_predictions, "for 1 of 300 validation images other than when it was trained"),
+    (other_data, "it was trained on other data: digits, fingerprint "),
+    (deleted, "was deleted"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), REFUSALS)
+def test_a_spoilt_model_is_refused(store, spoil, said, capsys):
+    promote(store, 0)
+    promote(store, 1)
+    # As a challenger that was deleted is not found at all, all are spoilt as earlier champions ...
+    spoil(run_of(1))
+    decision = promotion.rollback(store, None, "to see")
+    assert decision.outcome is Outcome.refused and decision.champion == 2
+    assert decision.reason.startswith("The champion stays version 2: 0.01 (version 1) is refused: ")
+    assert said in decision.reason and aliases()["champion"] == 2
+    with pytest.raises(PromotionError, match="is refused"):
+        promotion.tell(decision)
+    assert "| NO " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("spoil", "said"), REFUSALS[:4])
+def test_a_spoilt_challenger_is_refused(store, spoil, said):
+    chosen = promote(store, 0, dry_run=True).challenger.run_id
+    spoil(mlflow.get_run(chosen))  # ... and, where that can be, as challengers
+    decision = promote(store, 0)
+    assert decision.outcome is Outcome.refused and said in decision.reason
+    assert aliases() == {"challenger": 1} and versions()[1]["outcome"] == "refused"
+
+
+def test_a_fall_on_one_class_is_refused(store):
+    promote(store, 0)
+    weak = runs_at("0.003")[0]
+    uri = f"models:/{registry.logged_model_id(weak)}"
+    *_, drop = examine(uri, weak.info.run_id, None, run_of(1).info.run_id, 0.15)
+    assert (drop.name, drop.passed) == ("classes", False)
+    assert re.fullmatch(r"\d: -\d\d\.\d points against the incumbent's model, .*", drop.found)
+    allowed = examine(uri, weak.info.run_id, None, run_of(1).info.run_id, 1.0)
+    assert allowed[-1].passed and len(allowed) == len(_) + 1
+    decision = promote(store, 1, dataclasses.replace(RULES, max_class_drop=0.0))
+    assert decision.outcome is (Outcome.promoted if decision.checks[-1].passed else Outcome.refused)
+
+
+def test_rollback_is_a_decision_of_its_own(store, capsys):
+    promote(store, 0)
+    with pytest.raises(PromotionError, match="there is no earlier champion"):
+        promotion.rollback(store, None, "x")
+    promote(store, 1)
+    decision = promotion.rollback(store, None, "it was slow")
+    assert (decision.outcome, decision.champion, decision.replaced) == (Outcome.rolled_back, 1, 2)
+    assert decision.reason == "0.01 (version 1) is the champion again: it was slow."
+    assert aliases() == {"champion": 1}
+    with pytest.raises(PromotionError, match="version 1: is the champion already"):
+        promotion.rollback(store, 1, "x")
+    with pytest.raises(PromotionError, match="version 7: never was the champion; earlier ones: 2"):
+        promotion.rollback(store, 7, "x")
+    assert promotion.rollback(store, 2, "back").champion == 2
+    line = [run.data.tags["champion"] for run in find_ledger().decisions()]
+    assert line == ["1", "2", "1", "2"]
+
+
+def test_a_champion_moved_by_hand_is_noticed_and_put_back(store):
+    promote(store, 0)
+    promote(store, 1)
+    registry.set_alias("champion", 1)
+    with pytest.raises(PromotionError, match=r"at version 1, .* made it 2: .* rollback --to 2"):
+        promote(store, 1)
+    assert promotion.rollback(store, 2, "moved by hand").champion == 2
+    assert aliases() == {"champion": 2}
+
+
+def test_a_champion_on_other_data_cannot_be_compared(store):
+    promote(store, 0)
+    client().set_tag(run_of(1).info.run_id, "data.fingerprint", "another")
+    with pytest.raises(PromotionError, match=r"version 1, was trained on other data.* --first"):
+        promote(store, 1)
+    decision = promote(store, 1, first=True)
+    assert (decision.outcome, decision.champion, decision.replaced) == (Outcome.promoted, 2, 1)
+
+
+def test_a_champion_set_up_otherwise_cannot_be_compared(store):
+    promote(store, 0)
+    for run in runs_at("0.01"):
+        client().set_tag(run.info.run_id, "engine", "keras")
+    with pytest.raises(PromotionError, match=r"engine is compiled or keras; run its variant, 0.01"):
+        promote(store, 1)
+
+
+def test_a_metric_that_is_not_of_the_logged_model_is_refused(store):
+    first = studies(store)[0]
+    statement = json.loads(mlflow.get_run(first).data.tags[STUDY_TAG])
+    client().set_tag(first, STUDY_TAG, json.dumps(statement | {"metric": "last_val_accuracy"}))
+    decision = promote(store, 0)
+    assert decision.outcome is Outcome.refused
+    assert "the model that was logged has best_val_accuracy" in decision.reason
+
+
+def test_a_registered_model_of_somebody_else_is_left_alone(store):
+    client().create_registered_model(MODEL)
+    with pytest.raises(PromotionError, match="was not made by `python -m fmnist promote`"):
+        promote(store, 0)
+
+
+def test_the_rules_stand_in_conf():
+    assert config.promotion() == RULES
+    assert config.promotion(alpha=0.01, min_effect=None).alpha == 0.01
+    with pytest.raises(config.ConfigError, match=r"promotion.alpha=2.0: must be above 0 and below"):
+        config.promotion(alpha=2.0)
