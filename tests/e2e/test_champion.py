@@ -1,0 +1,220 @@
+"""The champion in use: promoted, asked about images and served, by the commands people type."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ENVIRONMENT, PROJECT, copy_store
+from fmnist import study
+from fmnist.__main__ import main
+from fmnist.data import digits
+from fmnist.errors import ImageError, PromotionError
+from fmnist.store import Store
+
+PORT = 5172
+IMAGES = digits(300, 297).test.images
+
+
+@pytest.fixture(scope="module")
+def folder(rates, tmp_path_factory) -> Path:
+    """A store whose champion is the middle one of three studies."""
+    folder = tmp_path_factory.mktemp("champion") / "copy"
+    copy_store(rates, folder)
+    return folder
+
+
+@pytest.fixture
+def uri(folder, monkeypatch) -> str:
+    uri = f"sqlite:///{folder}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    return uri
+
+
+def study_of(uri: str, place: int) -> str:
+    return study.studies(Store(uri, "1"))[place][0]
+
+
+def test_before_a_promotion_there_is_no_champion(uri):
+    for command in (["predict", "x.png"], ["history"], ["serve"]):
+        with pytest.raises(PromotionError, match=r"no champion yet: `python -m fmnist promote`"):
+            main(command)
+    with pytest.raises(PromotionError, match="no earlier champion"):
+        main(["rollback"])
+
+
+def test_promote_prints_the_decision(uri, capsys):
+    main(["promote", study_of(uri, 1), "--first", "--dry-run"])
+    assert (
+        "Dry run, nothing was changed; so it would be decided: 0.01 is" in capsys.readouterr().out
+    )
+    main(["promote", study_of(uri, 1), "--first"])
+    printed = capsys.readouterr().out
+    assert "| challenger | 0.01    | 1       |" in printed
+    assert printed.endswith("0.01 (version 1) is the champion now, without evidence: nothing was "
+                            "weighed.\n")  # fmt: skip
+    main(["history"])
+    assert "| promoted | version 1 | 0.01 (version 1) is the cham" in capsys.readouterr().out
+
+
+def test_predict_names_classes(uri, tmp_path, capsys):
+    Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
+    np.save(tmp_path / "b.npy", IMAGES[:2])
+    main(["predict", str(tmp_path)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("| image")
+    names = [line.split("|")[1].strip().removeprefix(f"{tmp_path}/") for line in printed[2:]]
+    assert names == ["a.png", "b.npy[0]", "b.npy[1]"]
+    main(["predict", str(tmp_path), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    expected = mlflow.keras.load_model("models:/fmnist@champion").predict(IMAGES[:2], verbose=0)
+    assert said["model"] == "models:/fmnist/1"
+    for answer, row in zip(said["answers"], expected[[0, 0, 1]], strict=True):
+        assert answer["class"] == str(row.argmax())
+        assert list(answer["probabilities"]) == list("0123456789")
+        np.testing.assert_allclose(list(answer["probabilities"].values()), row, rtol=1e-4)
+
+
+def test_predict_goes_on_after_a_file_that_is_no_image(uri, tmp_path, capsys):
+    Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.raises(ImageError, match=r"b.png: is no PNG, JPEG or .npy file"):
+        main(["predict", str(tmp_path)])
+    assert f"{tmp_path}/a.png" in capsys.readouterr().out
+
+
+def test_predict_draws_what_the_model_saw(uri, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fmnist.answers.PICTURE", tmp_path / "outputs" / "predict.png")
+    np.save(tmp_path / "many.npy", IMAGES[:5])
+    main(["predict", str(tmp_path / "many.npy"), "--show", "--no-browser"])
+    assert capsys.readouterr().err.strip() == (tmp_path / "outputs" / "predict.png").as_uri()
+    assert min(Image.open(tmp_path / "outputs" / "predict.png").size) > 500
+
+
+@contextmanager
+def server(uri: str, *command: str, cwd: Path = PROJECT):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{ENVIRONMENT['PATH']}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command, "--port", str(PORT)],
+        cwd=cwd,
+        env=ENVIRONMENT | {"MLFLOW_TRACKING_URI": uri, "PATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 90
+        while ask("GET", "/ping")[0] != 200:
+            assert process.poll() is None and time.monotonic() < until, process.stderr.read()
+            time.sleep(0.1)
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(30)
+        process.stderr.close()
+
+
+def ask(method: str, path: str, body: bytes | None = None, **headers: str):
+    """Return status, content and headers of an answer; status 0 without one."""
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(), answer.headers
+    except OSError:
+        return 0, "", {}
+    finally:
+        connection.close()
+
+
+def post(content, kind: str = "application/json"):
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return ask("POST", "/invocations", body, **{"Content-Type": kind})
+
+
+def images_with(value) -> dict:
+    pixels = IMAGES[:1].tolist()
+    pixels[0][3][3] = value
+    return {"inputs": pixels}
+
+
+FORM = "the input must be {"
+REFUSED = [
+    (images_with(float("nan")), FORM),
+    (images_with(float("inf")), FORM),
+    (images_with(0.5), FORM),
+    (images_with("7"), FORM),
+    (images_with(None), FORM),
+    (images_with(True), FORM),
+    (images_with(300), "Python integer 300 out of bounds for uint8"),
+    (images_with(-1), "Python integer -1 out of bounds for uint8"),
+    ({"inputs": IMAGES[0].tolist()}, "Shape of input (8, 8) does not match"),
+    ({"inputs": IMAGES[:2, :7].tolist()}, "Shape of input (2, 7, 8) does not match"),
+    ({"inputs": [[[1], [1, 2]]]}, "inhomogeneous shape"),
+    ({"inputs": []}, "tensor-based model signature"),
+    ({"inputs": 3}, "Shape of input () does not match"),
+    ({"dataframe_split": {"columns": ["a"], "data": [[1]]}}, FORM),
+    ({}, FORM),
+    ([1, 2], FORM),
+    (b"secret words", FORM),
+    (b"\xff\xfe", FORM),
+    (b'{"inputs":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+    (b" " * (17 * 2**20), "the input has 17,825,792 bytes, the most is 16,777,216"),
+]
+
+
+def test_the_served_champion(uri, capsys):
+    with server(uri, "fmnist", "serve") as process:
+        status, content, headers = post({"inputs": IMAGES[:3].tolist()})
+        assert (status, headers["model-version"]) == (200, "1")
+        answers = json.loads(content)["predictions"]
+        expected = mlflow.pyfunc.load_model("models:/fmnist@champion").predict(IMAGES[:3])
+        assert [list(answer) for answer in answers] == [list("0123456789")] * 3
+        given = [list(answer.values()) for answer in answers]
+        np.testing.assert_allclose(given, expected.to_numpy(), rtol=1e-4)
+        for content, said in REFUSED:
+            status, answer, _ = post(content)
+            assert status == 400 and said in json.loads(answer)["error"], (content, answer)
+            assert len(answer) < 300 and "secret" not in answer
+        assert post(b"a,b", "text/csv")[0] == 400
+        # A new champion is taken up without a request lost.
+        main(["promote", study_of(uri, 2)])
+        process.send_signal(signal.SIGHUP)
+        seen, until = [], time.monotonic() + 30
+        while "2" not in seen and time.monotonic() < until:
+            status, _, headers = post({"inputs": IMAGES[:1].tolist()})
+            assert status == 200
+            seen.append(headers["model-version"])
+        assert seen[0] == "1" and seen[-1] == "2"
+    assert "is the champion now: it beats the champion, 0.01" in capsys.readouterr().out
+
+
+def test_mlflow_serves_it_from_another_folder(uri, folder, tmp_path):
+    example = mlflow.artifacts.download_artifacts(
+        "models:/fmnist@champion/serving_input_example.json", dst_path=str(tmp_path)
+    )
+    command = ["mlflow", "models", "serve", "-m", "models:/fmnist@champion"]
+    with server(uri, *command, "--env-manager", "local", cwd=tmp_path):
+        status, content, _ = post(Path(example).read_bytes())
+    assert status == 200
+    assert list(json.loads(content)["predictions"][0]) == list("0123456789")
+
+
+def test_an_altered_champion_is_not_used(uri, folder):
+    for model in (folder / "mlartifacts" / "models").glob("*/artifacts/data/model.keras"):
+        with model.open("ab") as file:
+            file.write(b"x")
+    for command in (["predict", "x.png"], ["serve"]):
+        with pytest.raises(PromotionError, match="version 2: its model was altered"):
+            main(command)
