@@ -1,6 +1,7 @@
-"""Prove the statistics of a comparison by simulation: coverage, false alarms, power.
+"""Prove comparisons and promotions by simulation: coverage, false alarms, power.
 
-    python bench/evidence.py                 2,000 simulated studies, 500 a point of power: a minute
+    python bench/evidence.py                 2,000 simulated studies, 500 a point of power, 1,000
+                                             promotions: two minutes
     python bench/evidence.py --studies 200   for a first idea
 
 A study is six variants over five seeds, as `experiment=tutorial`; accuracies are drawn with what
@@ -12,6 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,11 +22,15 @@ from numpy.typing import NDArray
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
+from fmnist.config import Promotion, promotion  # noqa: E402
+from fmnist.decision import beats  # noqa: E402
 from fmnist.statistics import Verdict, compare, mean_interval, power  # noqa: E402
+from fmnist.terminal import table  # noqa: E402
 
 VARIANTS, SEEDS, MARGIN = 6, 5, 0.005
 SEED, OWN = 0.001, 0.0035  # standard deviations: of a seed for all variants, of each run
 SPREAD = OWN * 2**0.5  # of a paired difference
+PROMOTED_EFFECT = 0.01
 EFFECTS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's
 
@@ -42,6 +48,39 @@ def accuracies(draw: np.random.Generator, seeds: int, effect: float = 0.0) -> ND
 def verdicts(values: NDArray[np.float64]) -> list[Verdict]:
     """Compare all variants with the first."""
     return [d.verdict for d in compare(list(values[1:] - values[0]), MARGIN)]
+
+
+def promotions(draw: np.random.Generator, number: int) -> list[dict[str, str | int]]:
+    """Return how often a promotion changes the champion, by variants and seeds; rows of a table.
+
+    The first variant is the champion's; all are equal, or the last is better by `PROMOTED_EFFECT`.
+    """
+    rules, rows = promotion(), []
+    for variants in (2, VARIANTS):
+        for seeds in (3, 5, 10):
+            changed = {}
+            for effect in (0.0, PROMOTED_EFFECT):
+                studies = [accuracies(draw, seeds, effect)[-variants:] for _ in range(number)]
+                winners = [winner(values, rules) for values in studies]
+                changed[effect] = sum(w == variants - 1 if effect else w > 0 for w in winners)
+            rows.append(
+                {
+                    "variants": variants,
+                    "seeds": seeds,
+                    "all equal: champion changes": f"{changed[0.0] / number:.1%}",
+                    "one is a point better: it becomes champion": (
+                        f"{changed[PROMOTED_EFFECT] / number:.1%}"
+                    ),
+                }
+            )
+    return rows
+
+
+def winner(values: NDArray[np.float64], rules: Promotion) -> int:
+    """Return which variant is the champion's after a promotion; before, it is the first."""
+    differences = compare(list(values[1:] - values[0]), rules.min_effect)
+    best = int(values.mean(axis=1).argmax())
+    return best if best and beats(differences[best - 1], rules) else 0
 
 
 def coverage(draw: np.random.Generator, studies: int) -> float:
@@ -110,9 +149,19 @@ def main() -> None:
         shares[seeds] = {effect: said(draw, studies // 4, seeds, effect) for effect in EFFECTS}
         found = "  ".join(f"{100 * e:g}: {s[Verdict.better]:.0%}" for e, s in shares[seeds].items())
         print(f"{seeds:>2} seeds, points of true difference: called better   {found}")
+    changes = promotions(draw, studies // 2)
+    print(
+        f"\n{studies // 2} promotions each:\n\n"
+        + table(list(changes[0]), [list(row.values()) for row in changes])
+    )
     output = PROJECT / "outputs" / "evidence"
     output.mkdir(parents=True, exist_ok=True)
-    result = {"coverage": held, "false_alarms": alarms, "verdicts": shares}
+    result: dict[str, Any] = {
+        "coverage": held,
+        "false_alarms": alarms,
+        "verdicts": shares,
+        "promotions": changes,
+    }
     (output / "evidence.json").write_text(json.dumps(result, indent=1))
     picture(shares).savefig(output / "evidence.png", dpi=110)
     print(f"\n{output}/evidence.json and evidence.png")

@@ -26,9 +26,9 @@ def clone(tmp_path_factory):
     return folder
 
 
-def mlflow_run(clone, environment_manager, *parameters):
+def mlflow_run(clone, environment_manager, *parameters, entry_point="main"):
     command = [str(BIN / "mlflow"), "run", ".", "--env-manager", environment_manager]
-    command += ["--experiment-name", "fmnist"]
+    command += ["--experiment-name", "fmnist", "-e", entry_point]
     for parameter in parameters:
         command += ["-P", parameter]
     return subprocess.run(
@@ -41,15 +41,35 @@ def mlflow_run(clone, environment_manager, *parameters):
     )
 
 
-def test_a_sweep_makes_its_jobs_children_of_the_opened_run(clone):
-    done = mlflow_run(clone, "local", "model=relu,selu", "epochs=1", "overrides=data=digits -m")
+def test_a_sweep_makes_its_jobs_children_of_the_opened_run_and_promotes_if_it_shall(clone):
+    overrides = "overrides=data=digits promote=true -m"
+    done = mlflow_run(clone, "local", "model=relu,selu", "epochs=1", overrides)
     assert done.returncode == 0, done.stderr
     runs = runs_in(clone)
-    assert len(runs) == 3
+    [decision] = [run for run in runs if "outcome" in run.data.tags]
+    assert decision.data.tags["outcome"] == "kept"  # of one seed nothing can be concluded
+    assert decision.data.tags["reason"] in done.stdout
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     [opened] = {run.data.tags["mlflow.parentRunId"] for run in children}
     assert sorted(run.data.params["model.name"] for run in children) == ["relu", "selu"]
-    assert opened in {run.info.run_id for run in runs}
+    assert opened in {run.info.run_id for run in runs} and decision.data.tags["study"] == opened
+
+
+def test_the_commands_on_finished_runs(clone):
+    compared = mlflow_run(clone, "local", "options=--baseline selu", entry_point="compare")
+    assert compared.returncode == 0, compared.stderr
+    assert "| against selu | pairs |" in compared.stdout
+    promoted = mlflow_run(clone, "local", "options=--first", entry_point="promote")
+    assert promoted.returncode == 0, promoted.stderr
+    champion = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db").get_model_version_by_alias(
+        "fmnist", "champion"
+    )
+    assert champion.tags["reason"] in promoted.stdout
+    record = next(run for run in runs_in(clone) if run.data.tags.get("champion"))
+    decision = mlflow.artifacts.load_dict(f"{record.info.artifact_uri}/decision.json")
+    assert decision["facts"]["engine"] == "compiled" and decision["facts"]["data.fingerprint"]
+    pooled = mlflow_run(clone, "local", "options=--runs --baseline selu", entry_point="compare")
+    assert pooled.returncode == 0, pooled.stderr
 
 
 def test_in_an_environment_of_its_own_and_without_overrides_on_the_real_data(clone):

@@ -173,6 +173,8 @@ def test_a_sweep_whose_jobs_are_all_refused_is_no_study(tmp_path):
         (["optimizer=null"], "error: Config group override must be a string or a list"),
         (["hydra.run.dir=/proc/nowhere"], "error: [Errno 2] No such file or directory: '/proc/no"),
         (["data.dir=/nowhere"], "error: /nowhere: no such folder"),
+        (["promote=true"], "error: promote=true: needs a sweep over several seeds (-m)"),
+        (["promotion.alpha=2"], "error: promotion.alpha=2.0: must be above 0 and below 1"),
     ],
 )
 def test_bad_input_is_one_line_on_standard_error(tmp_path, arguments, message):
