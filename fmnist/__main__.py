@@ -155,7 +155,7 @@ def promote(options: argparse.Namespace) -> None:
     asked = options.study or study.latest(store)
     first, dry_run = options.first, options.dry_run
     decision = promotion.promote(store, asked, rules, first=first, dry_run=dry_run)
-    promotion.tell(decision, dry_run)
+    promotion.tell(store, decision)
 
 
 def add_history(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +191,8 @@ def rollback(options: argparse.Namespace) -> None:
     from fmnist import promotion
     from fmnist.store import existing_store
 
-    promotion.tell(promotion.rollback(existing_store(None), options.to, options.reason))
+    store = existing_store(None)
+    promotion.tell(store, promotion.rollback(store, options.to, options.reason))
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:

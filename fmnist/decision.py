@@ -77,6 +77,7 @@ class Decision:
         facts: what the runs have in common: data, code, engine.
         departures: what to bear in mind of the comparison.
         test_accuracy: of the models by role, a fraction, added when all was decided.
+        record: id of the run that records the decision; None: it was not taken.
     """
 
     outcome: Outcome
@@ -96,6 +97,7 @@ class Decision:
     facts: Mapping[str, str] = field(default_factory=dict)
     departures: Sequence[str] = ()
     test_accuracy: Mapping[str, float] = field(default_factory=dict)
+    record: str | None = None
 
 
 def beats(difference: Difference, rules: Promotion) -> bool:

@@ -36,7 +36,9 @@ def text(decision: Decision) -> str:
 
 def as_json(decision: Decision) -> str:
     """Return all of the decision as JSON; what could not be computed is null."""
-    return json.dumps(report.finite(dataclasses.asdict(decision)), indent=1)
+    content = dataclasses.asdict(decision)
+    del content["record"]  # it is part of that
+    return json.dumps(report.finite(content), indent=1)
 
 
 def html(decision: Decision, comparison: Comparison | None) -> str:
@@ -70,14 +72,15 @@ def html(decision: Decision, comparison: Comparison | None) -> str:
         sides=_sides(decision),
         evidence=_evidence(decision),
         checks=_checks(decision),
-        footnote=FOOTNOTE,
+        footnote=FOOTNOTE if decision.incumbent else "",
         origin=list(origin.items()),
         open=True,
     )
 
 
 def _sides(decision: Decision) -> Table:
-    columns = ["", "variant", "version", "seed", "seeds", "val_accuracy %", "by seed"]
+    metric = decision.metric or "val_accuracy"
+    columns = ["", "variant", "version", "seed", "seeds", f"{metric} %", "by seed"]
     sides = [side for side in (decision.incumbent, decision.challenger) if side]
     rows = [_side(side) for side in sides]
     if decision.test_accuracy:
@@ -106,7 +109,7 @@ def _evidence(decision: Decision) -> Table | None:
     if difference is None or rules is None or difference.estimate.n < 2:
         return None
     large = difference.estimate.mean >= rules.min_effect
-    columns = ["evidence", "found", "asked for", ""]
+    columns = ["evidence", "found", "asked for", "met"]
     rows = [
         ["difference", points(difference.estimate), f"at least {100 * rules.min_effect:g} points"],
         ["corrected p", significance(difference.p), f"at most {rules.alpha:g}"],
@@ -118,7 +121,7 @@ def _evidence(decision: Decision) -> Table | None:
 
 def _checks(decision: Decision) -> Table:
     rows = [[check.name, check.found, _mark(check.passed)] for check in decision.checks]
-    return ["gate", "found", ""], rows
+    return ["gate", "found", "passed"], rows
 
 
 def _mark(met: bool) -> str:

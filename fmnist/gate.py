@@ -126,9 +126,10 @@ def predictions_of(run_id: str) -> Predictions | None:
 def _is_of_metric(run: Run, metric: str) -> Check:
     """The model that was logged is the best checkpoint where there is one."""
     own = next((name for name in MODEL_ACCURACY if name in run.data.metrics), None)
-    return Check(
-        "chosen by", own == metric, f"{metric} decided, the model that was logged has {own}"
-    )
+    found = f"{metric}, which is the logged model's"
+    if own != metric:
+        found = f"{metric} decided, but the logged model's is {own}"
+    return Check("chosen by", own == metric, found)
 
 
 def _digest(folder: Path, run: Run) -> Check:

@@ -11,7 +11,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_USER
+from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from fmnist import decision_report, registry
 from fmnist.comparison import METRICS, Comparison, Statement, Variant
@@ -54,8 +54,11 @@ def promote(
         before = registry.state(settled=not dry_run)
         weighed = weigh(store, study_id, before.champion, rules, first)
         decision = _decided(weighed, before, rules, first, dry_run)
-        if dry_run or _taken(store, decision, before, weighed.comparison):
+        if dry_run:
             return decision
+        taken = registry.take(store, decision, before, _pages(decision, weighed.comparison))
+        if taken:
+            return taken
         print("another decision was taken meanwhile: weighing anew")
 
 
@@ -186,23 +189,34 @@ def rollback(store: Store, to: int | None, why: str) -> Decision:
         decision = Decision(
             outcome, reason, champion, before.champion, side, *_signature(), checks=checks
         )
-        if _taken(store, decision, before, None):
-            return decision
+        taken = registry.take(store, decision, before, _pages(decision, None))
+        if taken:
+            return taken
 
 
-def tell(decision: Decision, dry_run: bool = False) -> None:
-    """Print a decision.
+def _pages(decision: Decision, answer: Comparison | None) -> dict[str, str]:
+    """Return the decision for programs and for people, by name of the file."""
+    return {
+        "decision.json": decision_report.as_json(decision),
+        "decision.html": decision_report.html(decision, answer),
+    }
+
+
+def tell(store: Store, decision: Decision) -> None:
+    """Print a decision, the reason last, and where its page is.
 
     Raises:
         PromotionError: if the model was refused.
     """
-    refused = decision.outcome is Outcome.refused
-    reason = "" if refused else decision.reason
-    if dry_run:
-        reason = f"Dry run, nothing was changed; so it would be decided: {reason}"
-    print(f"\n{decision_report.text(decision)}\n\n{reason}")
-    if refused:
+    print(f"\n{decision_report.text(decision)}\n")
+    if decision.record:
+        commands = store.ui_commands(mlflow.get_run(decision.record))
+        print("look at it:  " + "\n             ".join(commands) + "\n")
+    else:
+        print("dry run: nothing was changed, and so it would be decided:\n")
+    if decision.outcome is Outcome.refused:
         raise PromotionError(decision.reason)
+    print(decision.reason)
 
 
 def _earlier_champion(before: registry.State, to: int | None) -> int:
@@ -231,42 +245,3 @@ def _side_of_version(registered: ModelVersion) -> Side:
         accuracy,
         mean_interval(list(accuracy.values())),
     )
-
-
-def _taken(
-    store: Store, decision: Decision, before: registry.State, answer: Comparison | None
-) -> bool:
-    """Record a decision; take it unless another was taken since `before` was read."""
-    ledger = open_ledger(store)
-    client = mlflow.MlflowClient()
-    version = decision.challenger.version
-    tags = {
-        "outcome": decision.outcome,
-        "reason": decision.reason,
-        "version": version,
-        "champion": decision.champion,
-        "replaced": decision.replaced,
-        "variant": decision.challenger.variant,
-        "study": decision.study,
-        "who": decision.who,
-        "when": decision.when,
-        MLFLOW_RUN_NOTE: decision.reason,
-    }
-    metrics = {"test_accuracy": decision.test_accuracy.get(decision.challenger.role)}
-    if decision.difference:
-        metrics |= {"effect": decision.difference.estimate.mean, "p": decision.difference.p}
-    known = {key: str(value) for key, value in (tags | metrics).items() if value is not None}
-    name = f"{decision.outcome}: {decision.challenger}"
-    run = client.create_run(ledger.experiment_id, tags=resolve_tags(known), run_name=name)
-    run_id = run.info.run_id
-    for file, content in {
-        "decision.json": decision_report.as_json(decision),
-        "decision.html": decision_report.html(decision, answer),
-    }.items():
-        client.log_text(run_id, content, file)
-    if ledger.append(len(before.decisions), run_id):
-        registry.settle(ledger)
-        return True
-    client.set_tag(run_id, "outcome", "stale")
-    client.set_terminated(run_id, "KILLED")
-    return False

@@ -1,5 +1,6 @@
 """Versions of the registered model, their aliases, and what the last decision made of them."""
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -11,10 +12,14 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from fmnist.decision import Decision
 from fmnist.errors import PromotionError, one_line
-from fmnist.ledger import MODEL, Ledger, champion_after, find_ledger
+from fmnist.ledger import MODEL, Ledger, champion_after, find_ledger, open_ledger
 from fmnist.model_artifact import DIGEST_TAG, digest, downloaded
+from fmnist.store import Store
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RECORDED = ("outcome", "reason", "who", "when", "effect", "p", "test_accuracy")
@@ -29,7 +34,7 @@ class State:
 
     Attributes:
         decisions: the run of each, the first one first.
-        champion: the version that the last of them made the champion; None: none.
+        champion: the version that the last of them made the champion; None: none, or deleted.
         aliased: the version that has the alias.
     """
 
@@ -53,6 +58,8 @@ def state(settled: bool = True, moved_by_hand: bool = False) -> State:
         ledger = find_ledger()
         decisions = ledger.decisions() if ledger else []
         decided = champion_after(decisions[-1]) if decisions else None
+        if decided and not _exists(decided):
+            decided = None
         if ledger and decisions and decisions[-1].info.status == "RUNNING":
             if settled:
                 settle(ledger)
@@ -70,6 +77,52 @@ def state(settled: bool = True, moved_by_hand: bool = False) -> State:
             f"it {decided or 'none'}: was it moved by hand? {back}"
         )
     return State(decisions, *(int(v) if v else None for v in (decided, aliased)))
+
+
+def take(
+    store: Store, decision: Decision, before: State, files: Mapping[str, str]
+) -> Decision | None:
+    """Record a decision with its files; take it unless another was taken since `before`.
+
+    Returns:
+        The decision with its record; None if it was not taken.
+    """
+    ledger = open_ledger(store)
+    client = mlflow.MlflowClient()
+    run = client.create_run(
+        ledger.experiment_id,
+        tags=resolve_tags(_recorded(decision)),
+        run_name=f"{decision.outcome}: {decision.challenger}",
+    )
+    for name, content in files.items():
+        client.log_text(run.info.run_id, content, name)
+    if ledger.append(len(before.decisions), run.info.run_id):
+        settle(ledger)
+        return dataclasses.replace(decision, record=run.info.run_id)
+    client.set_tag(run.info.run_id, "outcome", "stale")
+    client.set_terminated(run.info.run_id, "KILLED")
+    return None
+
+
+def _recorded(decision: Decision) -> dict[str, str]:
+    """Return the tags of a decision's run, by which it can be found."""
+    difference = decision.difference
+    tags = {
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "version": decision.challenger.version,
+        "champion": decision.champion,
+        "replaced": decision.replaced,
+        "variant": decision.challenger.variant,
+        "study": decision.study,
+        "effect": difference and difference.estimate.mean,
+        "p": difference and difference.p,
+        "test_accuracy": decision.test_accuracy.get(decision.challenger.role),
+        "who": decision.who,
+        "when": decision.when,
+        MLFLOW_RUN_NOTE: decision.reason,
+    }
+    return {key: str(value) for key, value in tags.items() if value is not None}
 
 
 def settle(ledger: Ledger) -> None:
@@ -142,6 +195,13 @@ def find_version(version: int) -> ModelVersion:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         raise PromotionError(f"version {version} of {MODEL}: there is none") from error
+
+
+def _exists(version: str) -> bool:
+    condition = f"name = '{MODEL}'"
+    return version in {
+        str(found.version) for found in mlflow.MlflowClient().search_model_versions(condition)
+    }
 
 
 def run_id_of(version: int) -> str:

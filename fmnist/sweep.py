@@ -116,7 +116,8 @@ def concluded_studies() -> Iterator[None]:
             if rules and status == "FINISHED":
                 from fmnist import promotion
 
-                promotion.tell(promotion.promote(opened.store, opened.run_id, rules))
+                store = opened.store
+                promotion.tell(store, promotion.promote(store, opened.run_id, rules))
 
 
 def swept_values(config: DictConfig) -> dict[str, list[str]]:

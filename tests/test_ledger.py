@@ -41,7 +41,7 @@ def promote(uri: str, place: int, first: bool = False):
 
 def promote_at_once(uri: str, place: int, barrier: Barrier) -> None:
     """Promote, but take the first decision only when the other process has decided, too."""
-    take = promotion._taken
+    take = registry.take
     waited = []
 
     def late(*arguments):
@@ -50,7 +50,7 @@ def promote_at_once(uri: str, place: int, barrier: Barrier) -> None:
             barrier.wait(60)
         return take(*arguments)
 
-    promotion._taken = late
+    registry.take = late
     promote(uri, place)
 
 

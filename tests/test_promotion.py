@@ -222,7 +222,7 @@ def test_a_spoilt_model_is_refused(store, spoil, said, capsys):
     assert decision.reason.startswith("The champion stays version 2: 0.01 (version 1) is refused: ")
     assert said in decision.reason and aliases()["champion"] == 2
     with pytest.raises(PromotionError, match="is refused"):
-        promotion.tell(decision)
+        promotion.tell(store, decision)
     assert "| NO " in capsys.readouterr().out
 
 
@@ -276,6 +276,15 @@ def test_a_champion_moved_by_hand_is_noticed_and_put_back(store):
     assert aliases() == {"champion": 2}
 
 
+def test_a_champion_that_was_deleted_leaves_no_champion(store):
+    promote(store, 0)
+    client().delete_model_version(MODEL, "1")
+    with pytest.raises(PromotionError, match="version 1 of fmnist: there is none"):
+        promotion.rollback(store, 1, "x")
+    decision = promote(store, 1, first=True)
+    assert (decision.champion, decision.replaced) == (2, None) and aliases() == {"champion": 2}
+
+
 def test_a_champion_on_other_data_cannot_be_compared(store):
     promote(store, 0)
     client().set_tag(run_of(1).info.run_id, "data.fingerprint", "another")
@@ -299,7 +308,9 @@ def test_a_metric_that_is_not_of_the_logged_model_is_refused(store):
     client().set_tag(first, STUDY_TAG, json.dumps(statement | {"metric": "last_val_accuracy"}))
     decision = promote(store, 0)
     assert decision.outcome is Outcome.refused
-    assert "the model that was logged has best_val_accuracy" in decision.reason
+    assert (
+        "last_val_accuracy decided, but the logged model's is best_val_accuracy" in decision.reason
+    )
 
 
 def test_a_registered_model_of_somebody_else_is_left_alone(store):
