@@ -31,7 +31,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 from fmnist.ledger import MODEL  # noqa: E402
-from fmnist.terminal import table  # noqa: E402
+from fmnist.terminal import table, without_start_up_notices  # noqa: E402
 
 HOST, PORT = "127.0.0.1", 5190
 CLIENTS = (1, 8, 32)
@@ -63,7 +63,9 @@ def stock(folder: Path, environment: dict[str, str]) -> Path:
     uri = f"models:/{MODEL}@champion"
     path = folder / "stock"
     signature = mlflow.models.get_model_info(uri).signature
-    mlflow.keras.save_model(mlflow.keras.load_model(uri), str(path), signature=signature)
+    with without_start_up_notices():
+        model = mlflow.keras.load_model(uri)
+    mlflow.keras.save_model(model, str(path), signature=signature)
     return path
 
 
