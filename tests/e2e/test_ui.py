@@ -6,10 +6,13 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import mlflow
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from conftest import ENVIRONMENT, PROJECT, runs_in
+from conftest import ENVIRONMENT, PROJECT, RATE, runs_in
+from fmnist import config, promotion, study
+from fmnist.store import Store
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
@@ -160,6 +163,30 @@ def test_the_report_stands_alone(page, study, scheme):
     expect(page.get_by_text(re.compile("^The highest mean is that of"))).to_be_visible()
     widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
     assert len(widths) == 6 and min(widths) > 500
+    assert [url for url in requests if not url.startswith("data:")] == [page.url]
+    wide = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert wide and page.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_a_decision_stands_alone(page, copied_rates, scheme):
+    store = Store(f"sqlite:///{copied_rates}/mlflow.db", "1")
+    latest = study.latest(store)
+    client = mlflow.MlflowClient()
+    for run in mlflow.search_runs(["1"], f"params.`{RATE}` != '0'", output_format="list"):
+        client.set_tag(run.info.run_id, "mlflow.parentRunId", latest)
+    decision = promotion.promote(store, latest, config.promotion())
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.emulate_media(color_scheme=scheme)
+    folder = mlflow.get_run(decision.record).info.artifact_uri
+    page.goto(f"{folder}/decision.html")
+    expect(page.get_by_role("heading", level=1)).to_have_text(decision.reason)
+    for text in ("Evidence", "Gate: the model as loaded from the registry", "Every seed"):
+        expect(page.get_by_role("heading", name=text)).to_be_visible()
+    expect(page.get_by_role("cell", name="NO", exact=True)).to_have_count(0)
+    widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert len(widths) == 2 and min(widths) > 500
     assert [url for url in requests if not url.startswith("data:")] == [page.url]
     wide = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert wide and page.complaints == []
