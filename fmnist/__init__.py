@@ -11,6 +11,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Both are read at import: no start-up notices, unless the user asks for them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# Our commands say themselves where to look.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 # What TensorFlow and MLflow make at import lives to the end: looking through it for garbage takes
 # about a second of the start, and more than that at exit.

@@ -167,11 +167,12 @@ def add_history(parser: argparse.ArgumentParser) -> None:
 
 def history(options: argparse.Namespace) -> None:
     """Print the line of champions."""
-    from fmnist import ledger, registry
+    from fmnist import ledger
     from fmnist.store import existing_store
 
     existing_store(None)
-    decisions = registry.state(settled=False).decisions
+    found = ledger.find_ledger()
+    decisions = found.decisions() if found else []
     print(ledger.as_table(decisions if options.all else ledger.changes(decisions)))
 
 

@@ -5,18 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
 from fmnist import PROJECT, images, registry
 from fmnist.errors import ImageError
 from fmnist.ledger import MODEL
-from fmnist.terminal import table, without_modules, without_start_up_notices
+from fmnist.terminal import table
 
 PICTURE = PROJECT / "outputs" / "predict.png"
 MOST_DRAWN = 60  # images in one picture
-SHOWN = 0.005  # a probability that is not 0 in whole percents
+SHOWN = 0.005  # what is not 0 in whole percents
 
 
 @dataclass(frozen=True)
@@ -59,21 +58,19 @@ def ask(names: Sequence[str]) -> Answers:
         ImageError: if a folder has no image.
     """
     files = images.files_of(names)
-    with registry.champion() as (version, folder):
-        with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
-            model = mlflow.pyfunc.load_model(str(folder))
-        height, width = model.metadata.signature.inputs.inputs[0].shape[1:]
-        answers, problems = [], []
-        for name in files:
-            try:
-                pixels = images.read(name, (height, width))
-            except ImageError as error:
-                problems.append(str(error))
-                continue
-            said = model.predict(pixels)
-            for place, (image, (_, row)) in enumerate(zip(pixels, said.iterrows(), strict=True)):
-                own = name if len(pixels) == 1 else f"{name}[{place}]"
-                answers.append(Answer(own, image, {k: float(v) for k, v in row.items()}))
+    version, model = registry.load_champion()
+    height, width = model.metadata.signature.inputs.inputs[0].shape[1:]
+    answers, problems = [], []
+    for name in files:
+        try:
+            pixels = images.read(name, (height, width))
+        except ImageError as error:
+            problems.append(str(error))
+            continue
+        said = model.predict(pixels)
+        for place, (image, (_, row)) in enumerate(zip(pixels, said.iterrows(), strict=True)):
+            own = name if len(pixels) == 1 else f"{name}[{place}]"
+            answers.append(Answer(own, image, {k: float(v) for k, v in row.items()}))
     return Answers(version, answers, problems)
 
 
@@ -82,7 +79,7 @@ def as_table(said: Answers) -> str:
     rows = []
     for answer in said.answers:
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-        (best, probability), *others = [item for item in ranked if item[1] >= SHOWN]
+        (best, probability), *others = [item for item in ranked if item[1] > SHOWN]
         listed = ", ".join(f"{name} {value:.0%}" for name, value in others)
         rows.append([answer.name, best, f"{probability:.0%}", listed])
     return table(["image", "class", "probability", "else"], rows)

@@ -4,19 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fmnist.comparison import Comparison, Variant
+from fmnist.comparison import Variant
 from fmnist.config import Promotion
 from fmnist.statistics import Difference, Estimate
 from fmnist.verdicts import points, significance
 
 
 class Outcome(StrEnum):
-    """What became of the challenger; of an earlier champion in a rollback."""
+    """What became of the challenger; or of an earlier champion."""
 
     promoted = "promoted"
     kept = "kept"  # the champion
     refused = "refused"  # by the gate, whatever the evidence
-    rolled_back = "rolled back"
+    restored = "restored"
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def beats(difference: Difference, rules: Promotion) -> bool:
     return difference.estimate.mean >= rules.min_effect and difference.p <= rules.alpha
 
 
-def best(comparison: Comparison) -> Variant:
+def best(variants: Sequence[Variant]) -> Variant:
     """Return the variant with the highest mean; of equals the first."""
-    return max((v for v in comparison.variants if v.values), key=lambda v: v.estimate.mean)
+    return max(variants, key=lambda variant: variant.estimate.mean)
 
 
 def best_seed(variant: Variant) -> int:
@@ -124,6 +124,7 @@ def decide(
     difference: Difference | None,
     rules: Promotion,
     checks: Sequence[Check],
+    stays: str,
 ) -> tuple[Outcome, str]:
     """Decide, and say why in one sentence.
 
@@ -133,22 +134,28 @@ def decide(
         difference: of the challenger from the incumbent; None as well if they are one.
         rules: the limits.
         checks: of the gate, on the challenger's model.
+        stays: what is said if nothing changes, by `champion_stays`.
     """
-    champion = incumbent if incumbent and incumbent.role == "champion" else None
-    stays = f"The champion stays {champion}" if champion else "There is no champion yet"
     failed = "; ".join(check.found for check in checks if not check.passed)
     refused = Outcome.refused, f"{stays}: {challenger} is refused: {failed}."
     if incumbent is None:
         unweighed = f"{challenger} is the champion now, without evidence: nothing was weighed."
         return refused if failed else (Outcome.promoted, unweighed)
     if difference is None:
-        said = f"{challenger.variant}, the best variant, is the {incumbent.role} itself"
-        how = "" if champion else "; --first makes it the champion"
-        return Outcome.kept, f"{stays}: {said}{how}."
+        how = "" if incumbent.version else "; --first makes it the champion"
+        return Outcome.kept, f"{stays}: {challenger.variant} ran alone, against nothing{how}."
     if not beats(difference, rules):
         return Outcome.kept, f"{stays}: {_shortfall(challenger, incumbent, difference, rules)}."
     won = f"it beats the {incumbent.role}, {incumbent}: {_size(difference)}"
     return refused if failed else (Outcome.promoted, f"{challenger} is the champion now: {won}.")
+
+
+def champion_stays(champion: int | None, incumbent: Side | None) -> str:
+    """Begin the sentence that says that nothing changes."""
+    if champion is None:
+        return "There is no champion yet"
+    known = incumbent and incumbent.version == champion
+    return f"The champion stays {incumbent if known else f'version {champion}'}"
 
 
 def _shortfall(challenger: Side, incumbent: Side, difference: Difference, rules: Promotion) -> str:

@@ -1,7 +1,7 @@
 """The gate: what a model must pass, as loaded from the registry, whatever the evidence says."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,20 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from omegaconf import OmegaConf
 
-from fmnist import data
-from fmnist.config import create
-from fmnist.data import Dataset
+from fmnist.comparison import METRICS
+from fmnist.data import Dataset, digits, fashion_mnist, idx
 from fmnist.decision import Check
-from fmnist.errors import PromotionError, one_line
-from fmnist.model_artifact import DIGEST_TAG, digest, downloaded
+from fmnist.errors import FmnistError, PromotionError, one_line
+from fmnist.model_artifact import DIGEST_TAG, digest, downloaded, load_pyfunc
 from fmnist.predictions import VALIDATION, Predictions, accuracy_by_class
 from fmnist.records import artifact
+from fmnist.store import if_there
 from fmnist.terminal import without_modules, without_start_up_notices
 
 CONFIGURATION = "config/config.yaml"  # Hydra's, among a run's artifacts
-DATA_SETS = {f"{data.__name__}.{f.__name__}" for f in (data.fashion_mnist, data.digits, data.idx)}
-MODEL_ACCURACY = ("best_val_accuracy", "last_val_accuracy")  # the first is of the logged model
+DATA_SETS: dict[str, Callable[..., Dataset]] = {
+    f"{load.__module__}.{load.__name__}": load for load in (fashion_mnist, digits, idx)
+}
 
 
 def examine(
@@ -92,29 +93,38 @@ def _checks_of_files(
 
 def find_run(run_id: str) -> Run | None:
     """Return a run, also a deleted one; None if it is gone for good."""
-    try:
-        return mlflow.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    return if_there(mlflow.get_run, run_id)
 
 
 def dataset_of(run: Run) -> Dataset:
     """Load the data set that a run's recorded configuration names.
 
+    The file comes from elsewhere: only our own functions are called, with plain values.
+
     Raises:
-        PromotionError: if the configuration is missing, or names something else.
+        PromotionError: if the configuration is missing, or is not that of one of our data sets.
         FmnistError: if the data set cannot be loaded.
     """
     content = artifact(run.info.run_id, CONFIGURATION)
     if content is None:
         raise PromotionError(f"run {run.info.run_id}: has no {CONFIGURATION} to load its data by")
-    node: Any = OmegaConf.to_container(OmegaConf.create(content.decode()).data, resolve=True)
-    if not isinstance(node, dict) or node.get("_target_") not in DATA_SETS:
-        raise PromotionError(f"run {run.info.run_id}: {CONFIGURATION} names no data set of ours")
-    dataset: Dataset = create("data", node)
-    return dataset
+    try:
+        node: Any = OmegaConf.to_container(OmegaConf.create(content.decode()).data)
+        load = DATA_SETS[node.pop("_target_")]
+        if not all(map(_is_plain, node.values())):
+            raise ValueError("nested")
+        return load(**node)
+    except FmnistError:
+        raise
+    except Exception as error:
+        said = f"run {run.info.run_id}: {CONFIGURATION} does not describe one of our data sets"
+        raise PromotionError(said) from error
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(one, str | int | float) and _is_plain(one) for one in value)
+    return not isinstance(value, dict) and "${" not in str(value)
 
 
 def predictions_of(run_id: str) -> Predictions | None:
@@ -125,7 +135,7 @@ def predictions_of(run_id: str) -> Predictions | None:
 
 def _is_of_metric(run: Run, metric: str) -> Check:
     """The model that was logged is the best checkpoint where there is one."""
-    own = next((name for name in MODEL_ACCURACY if name in run.data.metrics), None)
+    own = next((name for name in METRICS if name in run.data.metrics), None)
     found = f"{metric}, which is the logged model's"
     if own != metric:
         found = f"{metric} decided, but the logged model's is {own}"
@@ -175,7 +185,7 @@ def _reproduction(folder: Path, dataset: Dataset, logged: Predictions, run: Run)
 
 def _named_answers(folder: Path, dataset: Dataset, logged: Predictions) -> Check:
     """What is served gives the same answers, under the right names."""
-    answers = mlflow.pyfunc.load_model(str(folder)).predict(dataset.validation.images)
+    answers = load_pyfunc(folder).predict(dataset.validation.images)
     named = tuple(answers.columns) == dataset.class_names
     same = named and np.allclose(answers.to_numpy(), logged.probabilities, rtol=1e-3, atol=1e-5)
     found = "the same, by name of class" if same else "other answers"

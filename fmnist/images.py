@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFilter, ImageOps, UnidentifiedImageError
 
 from fmnist.errors import ImageError
 
@@ -107,12 +107,8 @@ def _background(picture: Image.Image) -> Colour:
 
 def _trimmed(picture: Image.Image, background: Colour) -> Image.Image:
     """Cut off the edges that have the background's colour; nothing of an empty picture."""
-    distance = np.abs(np.asarray(picture).astype(int) - background).max(axis=2)
-    rows, columns = (np.flatnonzero(distance.max(axis=axis) > CLOSE) for axis in (1, 0))
-    if not len(rows):
-        return picture
-    left, top, right, bottom = map(int, (columns[0], rows[0], columns[-1], rows[-1]))
-    return picture.crop((left, top, right + 1, bottom + 1))
+    distance = ImageChops.difference(picture, Image.new("RGB", picture.size, background))
+    return picture.crop(distance.point(lambda value: 255 * (value > CLOSE)).getbbox())
 
 
 def _fitted(picture: Image.Image, width: int, height: int, background: Colour) -> Image.Image:
@@ -129,8 +125,10 @@ def _fitted(picture: Image.Image, width: int, height: int, background: Colour) -
 def _array(name: str, content: bytes, shape: tuple[int, int]) -> Images:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, MemoryError, EOFError) as error:
+    except Exception as error:  # a header can be wrong in many ways
         raise ImageError(f"{name}: is no array that can be read") from error
+    if not array.size:
+        raise ImageError(f"{name}: holds no image")
     if array.dtype != np.uint8 or array.shape[-2:] != shape or array.ndim not in (2, 3):
         expected = f"(n, {shape[0]}, {shape[1]}) uint8"
         raise ImageError(f"{name}: is {array.shape} {array.dtype}, must be {expected}")
@@ -142,8 +140,11 @@ def _picture(name: str, content: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-            return ImageOps.exif_transpose(picture)
+            opened = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+            picture = ImageOps.exif_transpose(opened)
+        if picture.mode.startswith("I"):  # 16 bits
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        return picture
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: is no PNG, JPEG or .npy file") from error
     except (OSError, SyntaxError, ValueError) as error:

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from fmnist.errors import PromotionError
-from fmnist.store import Store, find_or_create_experiment, search
+from fmnist.store import Store, find_or_create_experiment, if_there, search
 from fmnist.terminal import table
 
 MODEL = "fmnist"
@@ -50,7 +50,7 @@ class Ledger:
     def append(self, place: int, run_id: str) -> bool:
         """Write a decision in a place, counted from 0; tell whether it was still free."""
         try:
-            mlflow.MlflowClient().log_param(self.run_id, _key(place), run_id)
+            mlflow.MlflowClient().log_param(self.run_id, _key(place), run_id, synchronous=True)
         except MlflowException:
             if _key(place) not in self._places():
                 raise
@@ -71,11 +71,8 @@ def find_ledger() -> Ledger | None:
     Raises:
         PromotionError: if the registered model was made by something else.
     """
-    try:
-        model = mlflow.MlflowClient().get_registered_model(MODEL)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    model = if_there(mlflow.MlflowClient().get_registered_model, MODEL)
+    if model is None:
         return None
     if LEDGER_TAG not in model.tags:
         raise PromotionError(

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FIL
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from fmnist.data import Dataset
+from fmnist.terminal import without_modules, without_start_up_notices
 
 if TYPE_CHECKING:
     import keras
@@ -79,7 +81,9 @@ def log_model(model: "keras.Model", dataset: Dataset) -> None:
 
 @contextmanager
 def downloaded(uri: str) -> Iterator[Path]:
-    """Yield a folder with a copy of the model at `uri`.
+    """Yield a folder with a copy of the model at `uri`, without what Python had compiled of it.
+
+    Python would run that instead of the code beside it.
 
     Raises:
         MlflowException, OSError: if it is not there.
@@ -88,18 +92,31 @@ def downloaded(uri: str) -> Iterator[Path]:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place))
         if not (folder / MLMODEL_FILE_NAME).exists():
             raise FileNotFoundError(f"{uri} has no {MLMODEL_FILE_NAME}")
+        for compiled in [*folder.rglob("__pycache__"), *folder.rglob("*.pyc")]:
+            shutil.rmtree(compiled) if compiled.is_dir() else compiled.unlink(missing_ok=True)
         yield folder
+
+
+def load_pyfunc(folder: Path) -> Any:
+    """Load the model in a folder as MLflow serves it, by its own code, and forget the folder."""
+    path = sys.path.copy()
+    sys.modules.pop(LOADER, None)  # another model's
+    try:
+        with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
+            return pyfunc.load_model(str(folder))
+    finally:
+        sys.path[:] = path
 
 
 def digest(folder: Path) -> str:
     """Return the SHA-256 (hexadecimal) of all files of a saved model, names and contents.
 
-    What MLflow adds when it loads a registered model, and what Python compiles, are left out.
+    The file that MLflow adds when it loads a registered model is left out.
     """
     whole = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        own = path.name != REGISTERED_MODEL_META_FILE_NAME and "__pycache__" not in path.parts
-        if own and path.is_file():
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != REGISTERED_MODEL_META_FILE_NAME:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-            whole.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+            whole.update(f"{name}\0{content}\n".encode())
     return whole.hexdigest()

@@ -16,13 +16,24 @@ from mlflow.utils.mlflow_tags import MLFLOW_USER
 from fmnist import decision_report, registry
 from fmnist.comparison import METRICS, Comparison, Statement, Variant
 from fmnist.config import Promotion
-from fmnist.decision import Check, Decision, Outcome, Side, best_seed, decide
+from fmnist.decision import (
+    Check,
+    Decision,
+    Outcome,
+    Side,
+    best,
+    best_seed,
+    champion_stays,
+    decide,
+)
 from fmnist.errors import PromotionError
 from fmnist.gate import examine
 from fmnist.ledger import MODEL, champion_after, open_ledger
 from fmnist.statistics import mean_interval
 from fmnist.store import Store
 from fmnist.weighing import Weighed, weigh
+
+LONGEST_REASON = 500  # characters
 
 
 def promote(
@@ -70,19 +81,21 @@ def _decided(
     dry_run: bool,
 ) -> Decision:
     """Register the best run's model, examine it, and decide; a dry run only examines it."""
-    answer, chosen = weighed.comparison, weighed.challenger
-    itself = chosen.name == weighed.incumbent.name and not first
+    answer = weighed.comparison
+    finished = [variant for variant in answer.variants if variant.values]
+    chosen = best(finished if first else finished[1:] or finished)
     run = mlflow.get_run(chosen.run_ids[best_seed(chosen)])
     incumbent = None if first else _incumbent(weighed)
     version, checks, difference = None, [], None
-    if not itself:
+    if first or chosen.difference:
         version = None if dry_run else _challenging(run, chosen)
         uri = f"models:/{f'{MODEL}/{version}' if version else registry.logged_model_id(run)}"
         print(f"examining {chosen.name}, seed {run.data.params['seed']}, as loaded from {uri}")
         checks = _examined(uri, run, chosen, incumbent, answer.statement, rules)
         difference = None if first else chosen.difference
     challenger = _side("challenger", chosen, run, version)
-    outcome, reason = decide(challenger, incumbent, difference, rules, checks)
+    stays = champion_stays(before.champion, incumbent)
+    outcome, reason = decide(challenger, incumbent, difference, rules, checks, stays)
     decision = Decision(
         outcome,
         reason,
@@ -121,8 +134,11 @@ def _examined(
     rules: Promotion,
 ) -> list[Check]:
     """Check that no seed of the variant is missing, then the model."""
-    missing = ", ".join(str(seed) for seed in statement.seeds if seed not in chosen.values)
-    said = f"seed {missing} did not finish" if missing else f"{len(chosen.values)} finished"
+    missing = [
+        f"seed {seed} did not finish" for seed in statement.seeds if seed not in chosen.values
+    ]
+    missing = missing or [f"{number} {status}" for status, number in chosen.unfinished.items()]
+    said = ", ".join(missing) or f"{len(chosen.values)} finished"
     complete = Check("seeds", not missing, f"{chosen.name}: {said}")
     if missing:
         return [complete]
@@ -173,18 +189,20 @@ def rollback(store: Store, to: int | None, why: str) -> Decision:
     Raises:
         PromotionError: if the version never was the champion, or is it now.
     """
+    if len(why) > LONGEST_REASON:
+        raise PromotionError(f"reason: {len(why)} characters, the most is {LONGEST_REASON}")
     while True:
         before = registry.state(moved_by_hand=True)
         version = _earlier_champion(before, to)
         uri = f"models:/{MODEL}/{version}"
         print(f"examining version {version}, as loaded from {uri}")
         checks = examine(uri, registry.run_id_of(version), None, None)
-        side = _side_of_version(registry.find_version(version))
-        failed = [check.found for check in checks if not check.passed]
-        outcome, reason = Outcome.rolled_back, f"{side} is the champion again: {why}."
+        side = _side_of_version(registry.version_at(version))
+        failed = "; ".join(check.found for check in checks if not check.passed)
+        outcome, reason = Outcome.restored, f"{side} is the champion again: {why}."
         if failed:
-            stays = f"The champion stays version {before.champion}"
-            outcome, reason = Outcome.refused, f"{stays}: {side} is refused: {'; '.join(failed)}."
+            stays = champion_stays(before.champion, None)
+            outcome, reason = Outcome.refused, f"{stays}: {side} is refused: {failed}."
         champion = before.champion if failed else version
         decision = Decision(
             outcome, reason, champion, before.champion, side, *_signature(), checks=checks
@@ -221,13 +239,14 @@ def tell(store: Store, decision: Decision) -> None:
 
 def _earlier_champion(before: registry.State, to: int | None) -> int:
     line = [int(made) for run in before.decisions if (made := champion_after(run))]
-    earlier = [version for version in line if version != before.champion]
+    there = [version for version in line if registry.find_version(version)]
+    earlier = [version for version in there if version != before.champion]
     if to is None and not earlier:
         raise PromotionError("rollback: there is no earlier champion")
     version = earlier[-1] if to is None else to
-    if version not in line:
+    if version not in there:
         known = ", ".join(map(str, dict.fromkeys(earlier))) or "none"
-        raise PromotionError(f"version {version}: never was the champion; earlier ones: {known}")
+        raise PromotionError(f"version {version}: is no earlier champion; there are {known}")
     if version == before.champion == before.aliased:
         raise PromotionError(f"version {version}: is the champion already")
     return version

@@ -2,10 +2,9 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -13,17 +12,20 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from fmnist.decision import Decision
 from fmnist.errors import PromotionError, one_line
 from fmnist.ledger import MODEL, Ledger, champion_after, find_ledger, open_ledger
-from fmnist.model_artifact import DIGEST_TAG, digest, downloaded
-from fmnist.store import Store
+from fmnist.model_artifact import DIGEST_TAG, digest, downloaded, load_pyfunc
+from fmnist.store import Store, if_there
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RECORDED = ("outcome", "reason", "who", "when", "effect", "p", "test_accuracy")
 """Tags of a decision that its version gets, too."""
+
+PROPOSED = "proposed"  # begins the name of a decision that is not taken yet
+NAME_LENGTH, TAG_LENGTH = 240, 4000  # characters; databases hold 250 and 5,000
 
 ATTEMPTS, PAUSE = 10, 0.2  # seconds; another process may be between two steps
 
@@ -58,7 +60,7 @@ def state(settled: bool = True, moved_by_hand: bool = False) -> State:
         ledger = find_ledger()
         decisions = ledger.decisions() if ledger else []
         decided = champion_after(decisions[-1]) if decisions else None
-        if decided and not _exists(decided):
+        if decided and not find_version(decided):
             decided = None
         if ledger and decisions and decisions[-1].info.status == "RUNNING":
             if settled:
@@ -92,7 +94,7 @@ def take(
     run = client.create_run(
         ledger.experiment_id,
         tags=resolve_tags(_recorded(decision)),
-        run_name=f"{decision.outcome}: {decision.challenger}",
+        run_name=f"{PROPOSED}: {decision.challenger}"[:NAME_LENGTH],
     )
     for name, content in files.items():
         client.log_text(run.info.run_id, content, name)
@@ -100,6 +102,7 @@ def take(
         settle(ledger)
         return dataclasses.replace(decision, record=run.info.run_id)
     client.set_tag(run.info.run_id, "outcome", "stale")
+    client.set_tag(run.info.run_id, MLFLOW_RUN_NAME, f"stale: {decision.challenger}"[:NAME_LENGTH])
     client.set_terminated(run.info.run_id, "KILLED")
     return None
 
@@ -122,53 +125,56 @@ def _recorded(decision: Decision) -> dict[str, str]:
         "when": decision.when,
         MLFLOW_RUN_NOTE: decision.reason,
     }
-    return {key: str(value) for key, value in tags.items() if value is not None}
+    return {key: str(value)[:TAG_LENGTH] for key, value in tags.items() if value is not None}
 
 
 def settle(ledger: Ledger) -> None:
     """Make aliases and tags what the last decision says, and end its run.
 
     Another process may take a decision meanwhile: the alias is right if, after it was set, no
-    further decision is there.
+    further decision is there. What was deleted meanwhile is left alone.
     """
     while True:
         decisions = ledger.decisions()
         latest = decisions[-1]
         champion = champion_after(latest)
-        if champion:
+        if champion and find_version(champion):
             set_alias(CHAMPION, int(champion))
         if len(ledger.decisions()) == len(decisions):
             break
     client = mlflow.MlflowClient()
     tags = latest.data.tags
     version = tags.get("version")
-    if version:
+    if version and find_version(version):
         recorded = {key: tags[key] for key in RECORDED if key in tags}
         for key, value in {**recorded, "decision": latest.info.run_id}.items():
             client.set_model_version_tag(MODEL, version, key, value)
         client.update_model_version(MODEL, version, tags["reason"])
-    if version and version == champion == version_of(CHALLENGER):
-        client.delete_registered_model_alias(MODEL, CHALLENGER)
+        if version == champion == version_of(CHALLENGER):
+            client.delete_registered_model_alias(MODEL, CHALLENGER)
+    name = latest.info.run_name.replace(PROPOSED, tags["outcome"], 1)
+    client.set_tag(latest.info.run_id, MLFLOW_RUN_NAME, name)
     client.set_terminated(latest.info.run_id)
 
 
 def register(run: Run, tags: Mapping[str, Any]) -> int:
-    """Return the version of a run's model; register it, with `tags`, if it has none yet."""
+    """Return the version of a run's model, with `tags`; register it if it has none yet."""
     client = mlflow.MlflowClient()
     condition = f"name = '{MODEL}' and run_id = '{run.info.run_id}'"
+    known = {**tags, DIGEST_TAG: run.data.tags.get(DIGEST_TAG, "none")}
+    made = None
     if not client.search_model_versions(condition):
-        known = {**tags, DIGEST_TAG: run.data.tags.get(DIGEST_TAG, "none")}
         model_id = logged_model_id(run)
         source = client.get_logged_model(model_id).artifact_location
-        made = int(
-            client.create_model_version(
-                MODEL, source, run.info.run_id, known, model_id=model_id
-            ).version
-        )
-        first = min(int(found.version) for found in client.search_model_versions(condition))
-        if made != first:  # another process was quicker
-            client.delete_model_version(MODEL, str(made))
-    return min(int(found.version) for found in client.search_model_versions(condition))
+        made = client.create_model_version(
+            MODEL, source, run.info.run_id, known, model_id=model_id
+        ).version
+    first = min(client.search_model_versions(condition), key=lambda one: int(one.version))
+    if made is not None and int(made) != int(first.version):  # another process was quicker
+        client.delete_model_version(MODEL, str(made))
+    for key in known.keys() - first.tags.keys():  # somebody registered it by hand
+        client.set_model_version_tag(MODEL, str(first.version), key, known[key])
+    return int(first.version)
 
 
 def logged_model_id(run: Run) -> str:
@@ -183,41 +189,32 @@ def logged_model_id(run: Run) -> str:
     return str(models[0].model_id)
 
 
-def find_version(version: int) -> ModelVersion:
+def find_version(version: int | str) -> ModelVersion | None:
+    """Return a version of the registered model; None if there is none of that number."""
+    return if_there(mlflow.MlflowClient().get_model_version, MODEL, str(version))
+
+
+def version_at(version: int) -> ModelVersion:
     """Return a version of the registered model.
 
     Raises:
         PromotionError: if there is none of that number.
     """
-    try:
-        return mlflow.MlflowClient().get_model_version(MODEL, str(version))
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise PromotionError(f"version {version} of {MODEL}: there is none") from error
-
-
-def _exists(version: str) -> bool:
-    condition = f"name = '{MODEL}'"
-    return version in {
-        str(found.version) for found in mlflow.MlflowClient().search_model_versions(condition)
-    }
+    found = find_version(version)
+    if found is None:
+        raise PromotionError(f"version {version} of {MODEL}: there is none")
+    return found
 
 
 def run_id_of(version: int) -> str:
     """Return the id of the run that trained a version."""
-    return str(find_version(version).run_id)
+    return str(version_at(version).run_id)
 
 
 def version_of(alias: str) -> str | None:
     """Return the version at an alias; None if there is none."""
-    try:
-        model: Any = mlflow.MlflowClient().get_registered_model(MODEL)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
-    version = model.aliases.get(alias)
+    model: Any = if_there(mlflow.MlflowClient().get_registered_model, MODEL)
+    version = model and model.aliases.get(alias)
     return None if version is None else str(version)
 
 
@@ -233,9 +230,8 @@ def set_alias(alias: str, version: int) -> None:
             time.sleep(PAUSE)
 
 
-@contextmanager
-def champion() -> Iterator[tuple[int, Path]]:
-    """Yield the champion's version and the folder of its model, checked by its digest.
+def load_champion() -> tuple[int, Any]:
+    """Return the champion's version and its model, as `mlflow.pyfunc` loads it.
 
     Raises:
         PromotionError: if there is no champion, or if its model is missing or was altered.
@@ -249,6 +245,6 @@ def champion() -> Iterator[tuple[int, Path]]:
         except (MlflowException, OSError) as error:
             said = f"version {version}: its model is missing: {one_line(error)[:200]}"
             raise PromotionError(said) from error
-        if digest(folder) != find_version(int(version)).tags.get(DIGEST_TAG):
+        if digest(folder) != version_at(int(version)).tags.get(DIGEST_TAG):
             raise PromotionError(f"version {version}: its model was altered since it was trained")
-        yield int(version), folder
+        return int(version), load_pyfunc(folder)

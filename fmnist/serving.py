@@ -8,17 +8,17 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
-import mlflow
 import numpy as np
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from mlflow.pyfunc import PyFuncModel, scoring_server
+from mlflow.pyfunc import scoring_server
+from starlette.requests import ClientDisconnect
 
 from fmnist import registry
-from fmnist.errors import FmnistError, one_line
-from fmnist.terminal import without_modules, without_start_up_notices
+from fmnist.errors import PromotionError, one_line
 
 PATH = "/invocations"
 # It warns, at each refusal, of a key that nobody used.
@@ -33,39 +33,47 @@ VERSION_HEADER = "model-version"
 FORM = re.compile(rb'\s*\{\s*"(inputs|instances)"\s*:[-\d\[\],\s]*\}\s*')
 
 
+answered_by: ContextVar[list[int]] = ContextVar("answered_by")  # of the request under way
+
+
 class Champion:
     """The champion as the scoring server takes a model; a new champion can take its place."""
 
     def __init__(self) -> None:
-        self.model, self.version = _loaded()
+        self.current = _loaded()
+        self.renewing = threading.Lock()
 
     @property
     def metadata(self) -> Any:
         """Signature and so on, as MLflow keeps them."""
-        return self.model.metadata
+        return self.current[1].metadata
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         """Answer as the model does."""
-        return self.model.predict(data, params=params)
+        version, model = self.current
+        answered_by.get().append(version)
+        return model.predict(data, params=params)
 
     def renew(self) -> None:
-        """Take up the present champion; if it cannot be loaded, go on with the old one."""
-        try:
-            self.model, self.version = _loaded()
-        except FmnistError as error:
-            _say(f"error: {one_line(error)}; still serving version {self.version}")
-        else:
-            _say(f"serving version {self.version}")
+        """Take up the present champion; if that cannot be, say so and go on with the old one."""
+        with self.renewing:
+            try:
+                version, model = _loaded()
+                if model.metadata.signature != self.metadata.signature:
+                    raise PromotionError(f"version {version}: takes or names other things; restart")
+                self.current = version, model
+            except Exception as error:  # whatever it is, the old one can serve
+                _say(f"error: {one_line(error)}; still serving version {self.current[0]}")
+            else:
+                _say(f"serving version {version}")
 
 
-def _loaded() -> tuple[PyFuncModel, int]:
-    with registry.champion() as (version, folder):
-        with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
-            model = mlflow.pyfunc.load_model(str(folder))
-        size = model.metadata.signature.inputs.inputs[0].shape[1:]
-        # The first answer takes longer than any other: nobody shall wait for it.
-        model.predict(np.zeros((1, *size), np.uint8))
-    return model, version
+def _loaded() -> tuple[int, Any]:
+    version, model = registry.load_champion()
+    size = model.metadata.signature.inputs.inputs[0].shape[1:]
+    # The first answer takes longer than any other: nobody shall wait for it.
+    model.predict(np.zeros((1, *size), np.uint8))
+    return version, model
 
 
 def serve(host: str, port: int) -> None:
@@ -78,7 +86,7 @@ def serve(host: str, port: int) -> None:
     if hasattr(signal, "SIGHUP"):
         # In a thread: requests are answered by the old champion meanwhile.
         signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=champion.renew).start())
-    _say(f"serving version {champion.version} at http://{host}:{port}{PATH}")
+    _say(f"serving version {champion.current[0]} at http://{host}:{port}{PATH}")
     _say(f"kill -HUP {os.getpid()} takes up a new champion; Ctrl-C ends it")
     uvicorn.run(application(champion), host=host, port=port, log_level="warning")
 
@@ -93,17 +101,20 @@ def application(champion: Champion) -> FastAPI:
     ) -> Response:
         if request.url.path != PATH or request.method != "POST":
             return await call_next(request)
-        refusal = await _refusal(request)
-        if refusal:
-            return _refused(refusal)
+        answered_by.set([])
         try:
+            refusal = await _refusal(request)
+            if refusal:
+                return _refused(refusal)
             response = await call_next(request)
-        except RecursionError:
-            return _refused("the input is nested too deeply")
+        except (RecursionError, ValueError):
+            return _refused("the input is nested too deeply, or a number is too long")
+        except ClientDisconnect:
+            return _refused("the input is not complete")
         if response.status_code >= 400:
             content = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
             return _refused(short(content), response.status_code)
-        response.headers[VERSION_HEADER] = str(champion.version)
+        response.headers[VERSION_HEADER] = str(*answered_by.get())
         return response
 
     return app
@@ -114,7 +125,7 @@ async def _refusal(request: Request) -> str | None:
     if not request.headers.get("content-type", "").startswith("application/json"):
         return "Content-Type must be application/json"
     length = request.headers.get("content-length", "")
-    if not length.isdecimal():
+    if not length.isdecimal() or "transfer-encoding" in request.headers:
         return "Content-Length is needed"
     if int(length) <= LONGEST:
         meant = '{"inputs": images}, each image rows of whole numbers from 0 to 255'

@@ -3,10 +3,11 @@
 import os
 import shlex
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import mlflow
 from mlflow.entities import LifecycleStage, Run
@@ -19,6 +20,8 @@ from fmnist.config import Tracking
 from fmnist.errors import TrackingError, one_line
 
 GIVEN_URI = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow overwrites the variable later
+Thing = TypeVar("Thing")
+
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
 SWEEP_TAG = "sweep"  # of a study: the folder of the sweep that makes its runs
 STUDY_TAG = "study"  # of a study: its statement
@@ -168,6 +171,16 @@ def search(store: Store, condition: str = "") -> list[Run]:
     except MlflowException as error:
         raise TrackingError(f"filter {condition}: {one_line(error)[:300]}") from error
     return runs
+
+
+def if_there(call: Callable[..., Thing], *arguments: Any) -> Thing | None:
+    """Return what `call` finds in the store; None if there is no such thing."""
+    try:
+        return call(*arguments)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def study_of(store: Store, sweep: str) -> str | None:

@@ -113,7 +113,9 @@ def concluded_studies() -> Iterator[None]:
 
             opened, rules = begun.pop()
             study.conclude(opened, status)
-            if rules and status == "FINISHED":
+            if rules and status != "FINISHED":
+                print("no promotion: not every job finished; python -m fmnist promote asks for it")
+            elif rules:
                 from fmnist import promotion
 
                 store = opened.store

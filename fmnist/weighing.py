@@ -9,8 +9,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from fmnist import registry, study
 from fmnist.comparison import Comparison, Statement, Variant, comparison
 from fmnist.config import Promotion
-from fmnist.decision import best
-from fmnist.errors import PromotionError
+from fmnist.errors import FmnistError, PromotionError
 from fmnist.gate import find_run
 from fmnist.pooling import Trained, differences, grouped, variant_name
 from fmnist.store import Store
@@ -25,11 +24,6 @@ class Weighed:
 
     comparison: Comparison
     champion: int | None
-
-    @property
-    def challenger(self) -> Variant:
-        """The best variant."""
-        return best(self.comparison)
 
     @property
     def incumbent(self) -> Variant:
@@ -47,11 +41,11 @@ def weigh(
             or if they can and it is.
     """
     _, statement, runs = study.load(store, study_id)
-    statement = dataclasses.replace(statement, min_effect=rules.min_effect)
+    statement = statement.asking(min_effect=rules.min_effect)
     if champion is not None:
         try:
             answer = _against_champion(store, statement, runs, champion)
-        except PromotionError as error:
+        except FmnistError as error:
             if not first:
                 raise PromotionError(f"{error}; --first promotes without evidence") from error
         else:
@@ -73,7 +67,8 @@ def _against_champion(
     own = study.trained(run)
     name = variant_name(own, statement.by)
     key = "data.fingerprint"
-    if other := {one.facts.get(key) for one in runs} - {own.facts.get(key)}:
+    finished = [one for one in runs if one.status == "FINISHED"]
+    if other := {one.facts.get(key) for one in finished} - {own.facts.get(key)}:
         raise PromotionError(
             f"the champion, version {champion}, was trained on other data: {key} "
             f"{own.facts.get(key)}, not {' or '.join(map(str, other))}"

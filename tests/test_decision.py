@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fmnist.config import Promotion
-from fmnist.decision import Check, Outcome, Side, beats, decide
+from fmnist.decision import Check, Outcome, Side, beats, champion_stays, decide
 from fmnist.statistics import Difference, Estimate, Verdict, compare, mean_interval
 
 RULES = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
@@ -42,7 +42,9 @@ CHAMPION, BASELINE = side("champion", "relu", 1), side("baseline", "relu")
          "There is no champion yet: selu against relu: seeds in common: 1, "
          "so nothing can be concluded."),
         (CHAMPION, None, GOOD, "kept",
-         "The champion stays relu (version 1): selu, the best variant, is the champion itself."),
+         "The champion stays relu (version 1): selu ran alone, against nothing."),
+        (BASELINE, None, GOOD, "kept",
+         "There is no champion yet: selu ran alone, against nothing; --first makes it the champ"),
         (CHAMPION, difference(0.012, 0.004), BAD, "refused",
          "The champion stays relu (version 1): selu (version 2) is refused: its model was alt"),
         (CHAMPION, difference(0.004, 0.5), BAD, "kept", "The champion stays relu (version 1): "),
@@ -53,7 +55,8 @@ CHAMPION, BASELINE = side("champion", "relu", 1), side("baseline", "relu")
     ],
 )  # fmt: skip
 def test_what_is_decided_and_said(incumbent, found, check, outcome, reason):
-    decided = decide(side("challenger", "selu", 2), incumbent, found, RULES, [GOOD, check])
+    stays = champion_stays(1 if incumbent is CHAMPION else None, incumbent)
+    decided = decide(side("challenger", "selu", 2), incumbent, found, RULES, [GOOD, check], stays)
     assert decided[0] == Outcome(outcome)
     assert decided[1].startswith(reason)
 

@@ -19,12 +19,12 @@ from fmnist.store import Store
 
 WRITES = (
     *("create_run", "log_text", "log_param", "set_terminated", "set_registered_model_alias"),
-    *("create_model_version", "set_model_version_tag", "update_model_version"),
+    *("create_model_version", "set_model_version_tag", "update_model_version", "set_tag"),
     "delete_registered_model_alias",
 )
 """Of MLflow's client, all that a promotion calls."""
 
-WRITES_OF_A_PROMOTION = 18
+WRITES_OF_A_PROMOTION = 19
 
 # Processes that are forked from one that has imported TensorFlow, but not used it yet.
 processes = multiprocessing.get_context("forkserver")
@@ -52,6 +52,18 @@ def promote_at_once(uri: str, place: int, barrier: Barrier) -> None:
 
     registry.take = late
     promote(uri, place)
+
+
+def register_at_once(uri: str, place: int, barrier: Barrier) -> None:
+    """Promote, but register a version only when the other process is about to, too."""
+    create = mlflow.MlflowClient.create_model_version
+
+    def late(*arguments, **options):
+        barrier.wait(60)
+        return create(*arguments, **options)
+
+    mlflow.MlflowClient.create_model_version = late
+    promote(uri, place, first=True)
 
 
 def promote_and_die(uri: str, place: int, before: int) -> None:
@@ -116,6 +128,21 @@ def test_two_promotions_at_once_on_sqlite(copied_rates):
 def test_two_promotions_at_once_on_postgresql(postgresql, tmp_path):
     train_rates(tmp_path, postgresql)
     two_at_once(postgresql)
+
+
+def test_the_same_promotion_twice_at_once_makes_one_version(copied_rates):
+    uri = f"sqlite:///{copied_rates}/mlflow.db"
+    open_ledger(Store(uri, "1"))
+    barrier = processes.Barrier(2)
+    racing = [processes.Process(target=register_at_once, args=(uri, 1, barrier)) for _ in range(2)]
+    for process in racing:
+        process.start()
+    for process in racing:
+        process.join(120)
+    # one of them finds that there is a champion by now, for which --first is no answer
+    assert sorted(process.exitcode for process in racing) == [0, 1]
+    mlflow.set_tracking_uri(uri)
+    assert versions() == [champion()] and line() == [("promoted", None, str(champion()))]
 
 
 def killed_at(write: int, champion_store: Path, folder: Path) -> tuple[str, int | None]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from conftest import ENVIRONMENT, PROJECT, copy_store
-from fmnist import study
+from fmnist import registry, serving, study
 from fmnist.__main__ import main
 from fmnist.data import digits
 from fmnist.errors import ImageError, PromotionError
@@ -168,8 +169,23 @@ REFUSED = [
     (b"secret words", FORM),
     (b"\xff\xfe", FORM),
     (b'{"inputs":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+    (b'{"inputs":' + b"9" * 5000 + b"}", "a number is too long"),
     (b" " * (17 * 2**20), "the input has 17,825,792 bytes, the most is 16,777,216"),
 ]
+
+
+def first_answer(model) -> float:
+    return float(model.predict(IMAGES[:1]).iloc[0, 0])
+
+
+def answers_until_version_2(client: int) -> list[tuple[str, float]]:
+    """Ask again and again; return of each answer the version and the first probability."""
+    seen, until = [], time.monotonic() + 30
+    while (not seen or seen[-1][0] == "1") and time.monotonic() < until:
+        status, content, headers = post({"inputs": IMAGES[:1].tolist()})
+        assert status == 200
+        seen.append((headers["model-version"], json.loads(content)["predictions"][0]["0"]))
+    return seen
 
 
 def test_the_served_champion(uri, capsys):
@@ -177,24 +193,30 @@ def test_the_served_champion(uri, capsys):
         status, content, headers = post({"inputs": IMAGES[:3].tolist()})
         assert (status, headers["model-version"]) == (200, "1")
         answers = json.loads(content)["predictions"]
-        expected = mlflow.pyfunc.load_model("models:/fmnist@champion").predict(IMAGES[:3])
+        model = mlflow.pyfunc.load_model("models:/fmnist@champion")
         assert [list(answer) for answer in answers] == [list("0123456789")] * 3
         given = [list(answer.values()) for answer in answers]
-        np.testing.assert_allclose(given, expected.to_numpy(), rtol=1e-4)
+        np.testing.assert_allclose(given, model.predict(IMAGES[:3]).to_numpy(), rtol=1e-4)
+        expected = {"1": first_answer(model)}
         for content, said in REFUSED:
             status, answer, _ = post(content)
             assert status == 400 and said in json.loads(answer)["error"], (content, answer)
             assert len(answer) < 300 and "secret" not in answer
         assert post(b"a,b", "text/csv")[0] == 400
-        # A new champion is taken up without a request lost.
+        both = {"Content-Length": "2", "Transfer-Encoding": "chunked"}
+        kind = {"Content-Type": "application/json"}
+        assert ask("POST", "/invocations", b"0\r\n\r\n", **both, **kind)[0] == 400
+        # A new champion is taken up without a request lost, and says that it answered.
         main(["promote", study_of(uri, 2)])
         process.send_signal(signal.SIGHUP)
-        seen, until = [], time.monotonic() + 30
-        while "2" not in seen and time.monotonic() < until:
-            status, _, headers = post({"inputs": IMAGES[:1].tolist()})
-            assert status == 200
-            seen.append(headers["model-version"])
-        assert seen[0] == "1" and seen[-1] == "2"
+        with ThreadPoolExecutor(4) as clients:
+            seen = [
+                pair for pairs in clients.map(answers_until_version_2, range(4)) for pair in pairs
+            ]
+        expected |= {"2": first_answer(mlflow.pyfunc.load_model("models:/fmnist@champion"))}
+        assert {version for version, _ in seen} == {"1", "2"}
+        for version, probability in seen:
+            assert probability == pytest.approx(expected[version], rel=1e-4)
     assert "is the champion now: it beats the champion, 0.01" in capsys.readouterr().out
 
 
@@ -216,3 +238,16 @@ def test_an_altered_champion_is_not_used(uri, folder):
     for command in (["predict", "x.png"], ["serve"]):
         with pytest.raises(PromotionError, match="version 2: its model was altered"):
             main(command)
+
+
+def test_a_server_goes_on_if_the_new_champion_cannot_be_loaded(uri, capsys, monkeypatch):
+    monkeypatch.setattr(
+        registry, "digest", lambda folder: registry.version_at(2).tags["model.digest"]
+    )
+    champion = serving.Champion()
+    monkeypatch.undo()
+    champion.renew()
+    assert "its model was altered since it was trained; still serving version 2" in (
+        capsys.readouterr().err
+    )
+    assert champion.current[0] == 2
