@@ -183,7 +183,12 @@ def add_rollback(parser: argparse.ArgumentParser) -> None:
         "examined as in a promotion; nothing is weighed."
     )
     parser.set_defaults(command=rollback)
-    parser.add_argument("--to", type=int, metavar="VERSION", help="(the champion before this one)")
+    parser.add_argument(
+        "--to",
+        type=int,
+        metavar="VERSION",
+        help="one that was the champion; else the last one before this",
+    )
     parser.add_argument("--reason", default="no reason was given", help="in words")
 
 

@@ -215,7 +215,7 @@ class Config:
             values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
             raise ConfigError(one_line(error)) from error
-        _check_numbers(composed)
+        check_numbers(composed)
         for part in (Model, Training, Tracking, Study, Promotion):
             key = part.__name__.lower()
             values[key] = _typed(part, values[key], f"{key}.")
@@ -248,7 +248,7 @@ def promotion(**given: float | None) -> Promotion:
     own = {key: value for key, value in given.items() if value is not None}
     node = OmegaConf.merge(OmegaConf.structured(Promotion), conf, own)
     assert isinstance(node, DictConfig)
-    _check_numbers(node, "promotion.")
+    check_numbers(node, "promotion.")
     rules = OmegaConf.to_object(node)
     assert isinstance(rules, Promotion)
     return rules
@@ -281,14 +281,19 @@ def _typed(part: type, values: dict[str, Any], prefix: str = "") -> Any:
     return part(**values)
 
 
-def _check_numbers(node: DictConfig, prefix: str = "") -> None:
+def check_numbers(node: DictConfig, prefix: str = "") -> None:
+    """Check the numbers of a part of the configuration, whose keys begin with `prefix`.
+
+    Raises:
+        ConfigError: if one is not finite or outside its limits.
+    """
     schema = OmegaConf.get_type(node)
     fields = dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ()
     limits = {f.name: f.metadata for f in fields}
     for key in map(str, node):
         value = node[key]
         if isinstance(value, DictConfig):
-            _check_numbers(value, f"{prefix}{key}.")
+            check_numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float):
             _check(f"{prefix}{key}", value, limits.get(key, {}))
 

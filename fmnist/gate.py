@@ -197,6 +197,8 @@ def _class_drop(own: Predictions, incumbent: Predictions | None, limit: float) -
         return Check("classes", False, "there are no predictions of the incumbent to compare with")
     drops = accuracy_by_class(incumbent) - accuracy_by_class(own)
     worst = int(np.nanargmax(drops))
-    found = f"{own.class_names[worst]}: {-100 * drops[worst]:+.1f} points against the incumbent's "
+    found = (
+        f"{own.class_names[worst]}: {0.0 - 100 * drops[worst]:+.1f} points against the incumbent's "
+    )
     allowed = f"model, the largest fall of all classes; {-100 * limit:+.1f} is allowed"
     return Check("classes", bool(drops[worst] <= limit), found + allowed)

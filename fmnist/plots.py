@@ -54,7 +54,7 @@ def what_it_saw(
     for (left, right), image, said, title in zip(
         pairs, images, probabilities, titles, strict=False
     ):
-        left.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+        left.imshow(image, cmap="gray", vmin=0, vmax=255)
         left.set_title(title, fontsize="small")
         right.axis("on")
         best = max(said.values())

@@ -13,7 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
-from fmnist import decision_report, registry
+from fmnist import config, decision_report, registry
 from fmnist.comparison import METRICS, Comparison, Statement, Variant
 from fmnist.config import Promotion
 from fmnist.decision import (
@@ -96,6 +96,8 @@ def _decided(
     challenger = _side("challenger", chosen, run, version)
     stays = champion_stays(before.champion, incumbent)
     outcome, reason = decide(challenger, incumbent, difference, rules, checks, stays)
+    if outcome is Outcome.promoted and first and before.champion:
+        reason += f" It takes the place of version {before.champion}."
     decision = Decision(
         outcome,
         reason,
@@ -111,7 +113,7 @@ def _decided(
         difference=difference,
         checks=checks,
         facts=answer.facts,
-        departures=answer.departures,
+        departures=[*answer.departures, *_other_limits(rules)],
     )
     return _with_test_accuracy(decision, METRICS[answer.statement.metric])
 
@@ -168,6 +170,16 @@ def _signature() -> tuple[str, str]:
     """Return who decides, and when."""
     who = resolve_tags().get(MLFLOW_USER, "unknown")
     return who, datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _other_limits(rules: Promotion) -> list[str]:
+    """Say which limits are not those of conf/train.yaml."""
+    usual, own = dataclasses.asdict(config.promotion()), dataclasses.asdict(rules)
+    return [
+        f"promotion.{key} is {own[key]:g}, not {usual[key]:g} as in conf/train.yaml"
+        for key in usual
+        if own[key] != usual[key]
+    ]
 
 
 def _with_test_accuracy(decision: Decision, metric: str) -> Decision:
@@ -234,7 +246,8 @@ def tell(store: Store, decision: Decision) -> None:
         print("dry run: nothing was changed, and so it would be decided:\n")
     if decision.outcome is Outcome.refused:
         raise PromotionError(decision.reason)
-    print(decision.reason)
+    would_be = decision.reason.replace("is the champion now", "would be the champion now")
+    print(decision.reason if decision.record else would_be)
 
 
 def _earlier_champion(before: registry.State, to: int | None) -> int:

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -80,15 +81,22 @@ def serve(host: str, port: int) -> None:
     """Serve the champion until Ctrl-C; SIGHUP takes up a new one.
 
     Raises:
-        PromotionError: if there is no champion, or if its model is missing or was altered.
+        PromotionError: if there is no champion, if its model is missing or was altered, or if the
+            address is taken.
     """
+    try:
+        listening = socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        raise PromotionError(f"{host}:{port}: {one_line(error)}") from error
+    port = listening.getsockname()[1]
     champion = Champion()
     if hasattr(signal, "SIGHUP"):
         # In a thread: requests are answered by the old champion meanwhile.
         signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=champion.renew).start())
     _say(f"serving version {champion.current[0]} at http://{host}:{port}{PATH}")
     _say(f"kill -HUP {os.getpid()} takes up a new champion; Ctrl-C ends it")
-    uvicorn.run(application(champion), host=host, port=port, log_level="warning")
+    settings = uvicorn.Config(application(champion), log_level="warning")
+    uvicorn.Server(settings).run(sockets=[listening])
 
 
 def application(champion: Champion) -> FastAPI:

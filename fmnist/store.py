@@ -95,6 +95,7 @@ def existing_store(experiment: str | None) -> Store:
     with _reached(uri):
         client = mlflow.MlflowClient()
         if experiment is None:
+            client.search_experiments(max_results=1)  # does it answer?
             return Store(uri, "")
         found = client.get_experiment_by_name(experiment)
         if found is None:

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import ValueType
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.config import Metric, Promotion, Study, Tracking
+from fmnist.config import Metric, Promotion, Study, Tracking, check_numbers
 from fmnist.errors import ConfigError, FmnistError, one_line
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class StudyCallback(Callback):
         try:
             _check_baseline(asked.baseline, variants)
             _check_metric(asked.metric, config.callbacks)
+            check_numbers(config.promotion, "promotion.")
             statement = Statement(
                 asked.question,
                 asked.metric.name,

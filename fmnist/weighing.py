@@ -82,9 +82,11 @@ def _against_champion(
     finished = [one for one in runs if one.status == "FINISHED"]
     if differing := differences(list(grouped(finished, statement.by).values()), statement.by):
         said = "; ".join(f"{key} is {' or '.join(values)}" for key, values in differing.items())
+        params = [key for key in [*statement.by, *differing] if key in own.params]
+        overrides = " ".join(f"{key}={own.params[key]}" for key in dict.fromkeys(params))
         raise PromotionError(
             f"the champion, version {champion}, cannot be compared with this study: {said}; "
-            f"run its variant, {name}, in the same study"
+            f"run its variant in the same study, too: {overrides}"
         )
     return comparison(runs, dataclasses.replace(statement, baseline=name))
 

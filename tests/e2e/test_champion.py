@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from conftest import ENVIRONMENT, PROJECT, copy_store
 from fmnist import registry, serving, study
 from fmnist.__main__ import main
 from fmnist.data import digits
-from fmnist.errors import ImageError, PromotionError
+from fmnist.errors import ImageError, PromotionError, TrackingError
 from fmnist.store import Store
 
 PORT = 5172
@@ -55,9 +56,24 @@ def test_before_a_promotion_there_is_no_champion(uri):
         main(["rollback"])
 
 
+def test_an_address_that_cannot_be_had_is_one_line(uri):
+    with socket.create_server(("127.0.0.1", PORT)):
+        with pytest.raises(PromotionError, match=r"127.0.0.1:\d+: .* Address already in use"):
+            main(["serve", "--port", str(PORT)])
+        with pytest.raises(PromotionError, match=r"127.0.0.1:99999: .* port must be 0-65535"):
+            main(["serve", "--port", "99999"])
+
+
+def test_a_server_that_does_not_answer_is_told_at_once(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    for command in (["history"], ["predict", "x.png"], ["serve"], ["rollback"], ["promote", "x"]):
+        with pytest.raises(TrackingError, match=r"http://127.0.0.1:9: .*refused"):
+            main(command)
+
+
 def test_promote_prints_the_decision(uri, capsys):
     main(["promote", study_of(uri, 1), "--first", "--dry-run"])
-    assert "so it would be decided:\n\n0.01 is the champion now" in capsys.readouterr().out
+    assert "so it would be decided:\n\n0.01 would be the champion now" in capsys.readouterr().out
     main(["promote", study_of(uri, 1), "--first"])
     printed = capsys.readouterr().out
     assert "| challenger | 0.01    | 1       |" in printed
