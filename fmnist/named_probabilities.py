@@ -24,6 +24,7 @@ class NamedProbabilities:
         self.call = tf.function(
             lambda images: model(images, training=False),
             input_signature=[tf.TensorSpec(model.input_shape, tf.uint8)],
+            autograph=False,  # it would look for this file when the folder may be gone
         )
 
     def predict(self, images: NDArray[np.uint8], params: dict[str, Any] | None = None) -> Any:
