@@ -182,7 +182,7 @@ def add_rollback(parser: argparse.ArgumentParser) -> None:
         "Make an earlier champion the champion again, as a decision of its own. Its model is "
         "examined as in a promotion; nothing is weighed."
     )
-    parser.set_defaults(command=rollback)
+    parser.set_defaults(command=roll_back)
     parser.add_argument(
         "--to",
         type=int,
@@ -192,13 +192,13 @@ def add_rollback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", default="no reason was given", help="in words")
 
 
-def rollback(options: argparse.Namespace) -> None:
+def roll_back(options: argparse.Namespace) -> None:
     """Restore an earlier champion; a refused model is an error."""
-    from fmnist import promotion
+    from fmnist import promotion, rollback
     from fmnist.store import existing_store
 
     store = existing_store(None)
-    promotion.tell(store, promotion.rollback(store, options.to, options.reason))
+    promotion.tell(store, rollback.rollback(store, options.to, options.reason))
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:

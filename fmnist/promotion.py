@@ -1,4 +1,4 @@
-"""Promotion and rollback, told in order: weigh, register, examine, decide, record, move the alias.
+"""Promotion, told in order: weigh, register, examine, decide, record, move the alias.
 
 Until the decision is in the ledger the champion stays; from then on whatever was left undone is
 finished by the next command.
@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import mlflow
 from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
@@ -28,12 +27,9 @@ from fmnist.decision import (
 )
 from fmnist.errors import PromotionError
 from fmnist.gate import examine
-from fmnist.ledger import MODEL, champion_after, open_ledger
-from fmnist.statistics import mean_interval
+from fmnist.ledger import MODEL, open_ledger
 from fmnist.store import Store
 from fmnist.weighing import Weighed, weigh
-
-LONGEST_REASON = 500  # characters
 
 
 def promote(
@@ -67,7 +63,7 @@ def promote(
         decision = _decided(weighed, before, rules, first, dry_run)
         if dry_run:
             return decision
-        taken = registry.take(store, decision, before, _pages(decision, weighed.comparison))
+        taken = registry.take(store, decision, before, pages(decision, weighed.comparison))
         if taken:
             return taken
         print("another decision was taken meanwhile: weighing anew")
@@ -104,7 +100,7 @@ def _decided(
         version if outcome is Outcome.promoted else before.champion,
         before.champion,
         challenger,
-        *_signature(),
+        *signed(),
         question=answer.statement.question,
         study=answer.statement.study,
         metric=answer.statement.metric,
@@ -166,7 +162,7 @@ def _side(role: str, variant: Variant, run: Run, version: int | None) -> Side:
     )
 
 
-def _signature() -> tuple[str, str]:
+def signed() -> tuple[str, str]:
     """Return who decides, and when."""
     who = resolve_tags().get(MLFLOW_USER, "unknown")
     return who, datetime.now(UTC).isoformat(timespec="seconds")
@@ -190,41 +186,7 @@ def _with_test_accuracy(decision: Decision, metric: str) -> Decision:
     return dataclasses.replace(decision, test_accuracy=known)
 
 
-def rollback(store: Store, to: int | None, why: str) -> Decision:
-    """Make an earlier champion the champion again, as a decision of its own.
-
-    Args:
-        store: the tracking store.
-        to: the version; None: the champion before the present one.
-        why: in words.
-
-    Raises:
-        PromotionError: if the version never was the champion, or is it now.
-    """
-    if len(why) > LONGEST_REASON:
-        raise PromotionError(f"reason: {len(why)} characters, the most is {LONGEST_REASON}")
-    while True:
-        before = registry.state(moved_by_hand=True)
-        version = _earlier_champion(before, to)
-        uri = f"models:/{MODEL}/{version}"
-        print(f"examining version {version}, as loaded from {uri}")
-        checks = examine(uri, registry.run_id_of(version), None, None)
-        side = _side_of_version(registry.version_at(version))
-        failed = "; ".join(check.found for check in checks if not check.passed)
-        outcome, reason = Outcome.restored, f"{side} is the champion again: {why}."
-        if failed:
-            stays = champion_stays(before.champion, None)
-            outcome, reason = Outcome.refused, f"{stays}: {side} is refused: {failed}."
-        champion = before.champion if failed else version
-        decision = Decision(
-            outcome, reason, champion, before.champion, side, *_signature(), checks=checks
-        )
-        taken = registry.take(store, decision, before, _pages(decision, None))
-        if taken:
-            return taken
-
-
-def _pages(decision: Decision, answer: Comparison | None) -> dict[str, str]:
+def pages(decision: Decision, answer: Comparison | None) -> dict[str, str]:
     """Return the decision for programs and for people, by name of the file."""
     return {
         "decision.json": decision_report.as_json(decision),
@@ -248,32 +210,3 @@ def tell(store: Store, decision: Decision) -> None:
         raise PromotionError(decision.reason)
     would_be = decision.reason.replace("is the champion now", "would be the champion now")
     print(decision.reason if decision.record else would_be)
-
-
-def _earlier_champion(before: registry.State, to: int | None) -> int:
-    line = [int(made) for run in before.decisions if (made := champion_after(run))]
-    there = [version for version in line if registry.find_version(version)]
-    earlier = [version for version in there if version != before.champion]
-    if to is None and not earlier:
-        raise PromotionError("rollback: there is no earlier champion")
-    version = earlier[-1] if to is None else to
-    if version not in there:
-        known = ", ".join(map(str, dict.fromkeys(earlier))) or "none"
-        raise PromotionError(f"version {version}: is no earlier champion; there are {known}")
-    if version == before.champion == before.aliased:
-        raise PromotionError(f"version {version}: is the champion already")
-    return version
-
-
-def _side_of_version(registered: ModelVersion) -> Side:
-    tags = registered.tags
-    accuracy = {int(tags["seed"]): float(tags["val_accuracy"])}
-    return Side(
-        "earlier champion",
-        tags["variant"],
-        registry.run_id_of(int(registered.version)),
-        int(tags["seed"]),
-        int(registered.version),
-        accuracy,
-        mean_interval(list(accuracy.values())),
-    )

@@ -20,6 +20,7 @@ from fmnist.decision import Outcome
 from fmnist.errors import PromotionError
 from fmnist.gate import examine, predictions_of
 from fmnist.ledger import EXPERIMENT, MODEL, find_ledger, open_ledger
+from fmnist.rollback import rollback
 from fmnist.store import STUDY_TAG, Store
 
 RULES = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
@@ -215,7 +216,7 @@ def test_a_spoilt_model_is_refused(store, spoil, said, capsys):
     promote(store, 1)
     # As a challenger that was deleted is not found at all, all are spoilt as earlier champions ...
     spoil(run_of(1))
-    decision = promotion.rollback(store, None, "to see")
+    decision = rollback(store, None, "to see")
     assert decision.outcome is Outcome.refused and decision.champion == 2
     assert decision.reason.startswith("The champion stays version 2: 0.01 (version 1) is refused: ")
     assert said in decision.reason and aliases()["champion"] == 2
@@ -247,17 +248,17 @@ def test_a_fall_on_one_class_is_refused(store):
 def test_rollback_is_a_decision_of_its_own(store, capsys):
     promote(store, 0)
     with pytest.raises(PromotionError, match="there is no earlier champion"):
-        promotion.rollback(store, None, "x")
+        rollback(store, None, "x")
     promote(store, 1)
-    decision = promotion.rollback(store, None, "it was slow")
+    decision = rollback(store, None, "it was slow")
     assert (decision.outcome, decision.champion, decision.replaced) == (Outcome.restored, 1, 2)
     assert decision.reason == "0.01 (version 1) is the champion again: it was slow."
     assert aliases() == {"champion": 1}
     with pytest.raises(PromotionError, match="version 1: is the champion already"):
-        promotion.rollback(store, 1, "x")
+        rollback(store, 1, "x")
     with pytest.raises(PromotionError, match="version 7: is no earlier champion; there are 2"):
-        promotion.rollback(store, 7, "x")
-    assert promotion.rollback(store, 2, "back").champion == 2
+        rollback(store, 7, "x")
+    assert rollback(store, 2, "back").champion == 2
     line = [run.data.tags["champion"] for run in find_ledger().decisions()]
     assert line == ["1", "2", "1", "2"]
 
@@ -268,7 +269,7 @@ def test_a_champion_moved_by_hand_is_noticed_and_put_back(store):
     registry.set_alias("champion", 1)
     with pytest.raises(PromotionError, match=r"at version 1, .* made it 2: .* rollback --to 2"):
         promote(store, 1)
-    assert promotion.rollback(store, 2, "moved by hand").champion == 2
+    assert rollback(store, 2, "moved by hand").champion == 2
     assert aliases() == {"champion": 2}
 
 
@@ -276,7 +277,7 @@ def test_a_champion_that_was_deleted_leaves_no_champion(store):
     promote(store, 0)
     client().delete_model_version(MODEL, "1")
     with pytest.raises(PromotionError, match="version 1: is no earlier champion; there are none"):
-        promotion.rollback(store, 1, "x")
+        rollback(store, 1, "x")
     decision = promote(store, 1, first=True)
     assert (decision.champion, decision.replaced) == (2, None) and aliases() == {"champion": 2}
 
@@ -306,7 +307,7 @@ def test_a_version_registered_by_hand_is_as_good_as_ours(store):
     open_ledger(store)
     mlflow.register_model(f"models:/{registry.logged_model_id(chosen)}", MODEL)
     assert promote(store, 0).champion == 1 and promote(store, 1).champion == 2
-    assert promotion.rollback(store, None, "back").champion == 1
+    assert rollback(store, None, "back").champion == 1
     assert registry.load_champion()[0] == 1
 
 
@@ -330,7 +331,7 @@ def test_a_long_reason_is_refused(store):
     promote(store, 0)
     promote(store, 1)
     with pytest.raises(PromotionError, match="reason: 501 characters, the most is 500"):
-        promotion.rollback(store, None, "x" * 501)
+        rollback(store, None, "x" * 501)
 
 
 @pytest.mark.parametrize(

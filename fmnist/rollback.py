@@ -1,0 +1,77 @@
+"""Rollback: an earlier champion is the champion again, as a decision of its own."""
+
+from mlflow.entities.model_registry import ModelVersion
+
+from fmnist import registry
+from fmnist.decision import Decision, Outcome, Side, champion_stays
+from fmnist.errors import PromotionError
+from fmnist.gate import examine
+from fmnist.ledger import MODEL, champion_after
+from fmnist.promotion import pages, signed
+from fmnist.statistics import mean_interval
+from fmnist.store import Store
+
+LONGEST_REASON = 500  # characters
+
+
+def rollback(store: Store, to: int | None, why: str) -> Decision:
+    """Make an earlier champion the champion again, as a decision of its own.
+
+    Args:
+        store: the tracking store.
+        to: the version; None: the champion before the present one.
+        why: in words.
+
+    Raises:
+        PromotionError: if the version never was the champion, or is it now.
+    """
+    if len(why) > LONGEST_REASON:
+        raise PromotionError(f"reason: {len(why)} characters, the most is {LONGEST_REASON}")
+    while True:
+        before = registry.state(moved_by_hand=True)
+        version = _earlier_champion(before, to)
+        uri = f"models:/{MODEL}/{version}"
+        print(f"examining version {version}, as loaded from {uri}")
+        checks = examine(uri, registry.run_id_of(version), None, None)
+        side = _side_of_version(registry.version_at(version))
+        failed = "; ".join(check.found for check in checks if not check.passed)
+        outcome, reason = Outcome.restored, f"{side} is the champion again: {why}."
+        if failed:
+            stays = champion_stays(before.champion, None)
+            outcome, reason = Outcome.refused, f"{stays}: {side} is refused: {failed}."
+        champion = before.champion if failed else version
+        decision = Decision(
+            outcome, reason, champion, before.champion, side, *signed(), checks=checks
+        )
+        taken = registry.take(store, decision, before, pages(decision, None))
+        if taken:
+            return taken
+
+
+def _earlier_champion(before: registry.State, to: int | None) -> int:
+    line = [int(made) for run in before.decisions if (made := champion_after(run))]
+    there = [version for version in line if registry.find_version(version)]
+    earlier = [version for version in there if version != before.champion]
+    if to is None and not earlier:
+        raise PromotionError("rollback: there is no earlier champion")
+    version = earlier[-1] if to is None else to
+    if version not in there:
+        known = ", ".join(map(str, dict.fromkeys(earlier))) or "none"
+        raise PromotionError(f"version {version}: is no earlier champion; there are {known}")
+    if version == before.champion == before.aliased:
+        raise PromotionError(f"version {version}: is the champion already")
+    return version
+
+
+def _side_of_version(registered: ModelVersion) -> Side:
+    tags = registered.tags
+    accuracy = {int(tags["seed"]): float(tags["val_accuracy"])}
+    return Side(
+        "earlier champion",
+        tags["variant"],
+        registry.run_id_of(int(registered.version)),
+        int(tags["seed"]),
+        int(registered.version),
+        accuracy,
+        mean_interval(list(accuracy.values())),
+    )
