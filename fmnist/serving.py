@@ -88,6 +88,8 @@ def serve(host: str, port: int) -> None:
         listening = socket.create_server((host, port))
     except (OSError, OverflowError) as error:
         raise PromotionError(f"{host}:{port}: {one_line(error)}") from error
+    # Else an answer waits 40 ms for an acknowledgement; asyncio sees to its own sockets only.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     port = listening.getsockname()[1]
     champion = Champion()
     if hasattr(signal, "SIGHUP"):
