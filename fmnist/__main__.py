@@ -155,7 +155,7 @@ def promote(options: argparse.Namespace) -> None:
     asked = options.study or study.latest(store)
     first, dry_run = options.first, options.dry_run
     decision = promotion.promote(store, asked, rules, first=first, dry_run=dry_run)
-    promotion.tell(store, decision)
+    promotion.show(store, decision)
 
 
 def add_history(parser: argparse.ArgumentParser) -> None:
@@ -198,7 +198,7 @@ def roll_back(options: argparse.Namespace) -> None:
     from fmnist.store import existing_store
 
     store = existing_store(None)
-    promotion.tell(store, rollback.rollback(store, options.to, options.reason))
+    promotion.show(store, rollback.rollback(store, options.to, options.reason))
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:

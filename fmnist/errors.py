@@ -48,6 +48,10 @@ class PromotionError(FmnistError):
     """The registry cannot be used, or not as asked."""
 
 
+class ModelError(FmnistError):
+    """A logged model is missing, or was altered since it was trained."""
+
+
 class ImageError(FmnistError):
     """A file is no image that the model can be shown."""
 

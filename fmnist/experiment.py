@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +84,7 @@ def run(config: Config) -> Result:
             tuple(dataset.class_names),
         )
         record(result, dataset, predictions)
-    show(result, store.ui_commands(tracked))
+    show(result, store.look_at(tracked))
     return result
 
 
@@ -115,7 +114,7 @@ def record(result: Result, dataset: Dataset, predictions: Predictions) -> None:
         mlflow.log_figure(figure, f"plots/{name}.png")
 
 
-def show(result: Result, ui_commands: Sequence[str]) -> None:
+def show(result: Result, look_at: str) -> None:
     """Print the table of scores and how to see the run in MLflow's UI."""
     epochs = {"last": len(result.history["loss"]), "best": result.scores.get("best_epoch")}
     rows = [
@@ -125,4 +124,4 @@ def show(result: Result, ui_commands: Sequence[str]) -> None:
         if epochs[weights]
     ]
     log.info("\n%s\n", table(["weights", *SCORES], rows))
-    log.info("look at it:  " + "\n             ".join(ui_commands))
+    log.info(look_at)

@@ -38,14 +38,19 @@ class Ledger:
         Raises:
             PromotionError: if one was deleted.
         """
-        taken = self._places()
+        taken = self.run_ids()
         runs = {run.info.run_id: run for run in search(Store("", self.experiment_id))}
-        if missing := [run_id for run_id in taken.values() if run_id not in runs]:
+        if missing := [run_id for run_id in taken if run_id not in runs]:
             raise PromotionError(
                 f"decision {missing[0]}: was deleted; restore it: mlflow runs restore "
                 f"--run-id {missing[0]}"
             )
-        return [runs[taken[place]] for place in sorted(taken)]
+        return [runs[run_id] for run_id in taken]
+
+    def run_ids(self) -> list[str]:
+        """Return the run id of each decision, the first one first."""
+        places = self._places()
+        return [places[place] for place in sorted(places)]
 
     def append(self, place: int, run_id: str) -> bool:
         """Write a decision in a place, counted from 0; tell whether it was still free."""

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 from mlflow import pyfunc
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from fmnist.data import Dataset
+from fmnist.errors import ModelError, one_line
 from fmnist.terminal import without_modules, without_start_up_notices
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 INPUT_EXAMPLES = 2
 LOADER = "named_probabilities"  # the module beside this one that is saved with each model
 DIGEST_TAG = "model.digest"  # of a run
+SHOWN = 12  # digits of a digest
 
 
 class NamedKerasFlavor:
@@ -72,7 +75,7 @@ def log_model(model: "keras.Model", dataset: Dataset) -> None:
         ],
         metadata={"class_names": list(dataset.class_names)},
     )
-    with downloaded(logged.model_uri) as folder:
+    with _downloaded(logged.model_uri) as folder:
         mlflow.set_tag(DIGEST_TAG, digest(folder))
     lines: list[str] = []
     model.summary(print_fn=lines.append, line_length=100)
@@ -80,18 +83,35 @@ def log_model(model: "keras.Model", dataset: Dataset) -> None:
 
 
 @contextmanager
-def downloaded(uri: str) -> Iterator[Path]:
+def verified(uri: str, expected: str) -> Iterator[Path]:
+    """Yield a folder with a copy of the model at `uri`, whose digest is the one expected.
+
+    Raises:
+        ModelError: if the model is not there, or if its digest is another one.
+    """
+    with _downloaded(uri) as folder:
+        found = digest(folder)
+        if found != expected:
+            raise ModelError(
+                f"its model was altered: SHA-256 {found[:SHOWN]}; "
+                f"{expected[:SHOWN]} when it was trained"
+            )
+        yield folder
+
+
+@contextmanager
+def _downloaded(uri: str) -> Iterator[Path]:
     """Yield a folder with a copy of the model at `uri`, without what Python had compiled of it.
 
     Python would run that instead of the code beside it.
-
-    Raises:
-        MlflowException, OSError: if it is not there.
     """
     with TemporaryDirectory() as place:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place))
+        try:
+            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place))
+        except (MlflowException, OSError) as error:
+            raise ModelError(f"its model is missing: {one_line(error)[:200]}") from error
         if not (folder / MLMODEL_FILE_NAME).exists():
-            raise FileNotFoundError(f"{uri} has no {MLMODEL_FILE_NAME}")
+            raise ModelError(f"its model is missing: {uri} has no {MLMODEL_FILE_NAME}")
         for compiled in [*folder.rglob("__pycache__"), *folder.rglob("*.pyc")]:
             shutil.rmtree(compiled) if compiled.is_dir() else compiled.unlink(missing_ok=True)
         yield folder

@@ -39,12 +39,17 @@ def check_poolable(
     if refused := {key: values for key, values in differing.items() if key not in allowed}:
         raise ComparisonError(
             f"the runs differ in more than {', '.join(by)} and seed: "
-            + "; ".join(f"{key} is {' or '.join(values)}" for key, values in refused.items())
+            + told(refused)
             + f". Pick some with --filter, or pool them with --allow {','.join(refused)}"
         )
     for variant, group in groups.items():
         _refuse_mixed_seeds(variant, group)
     return differing
+
+
+def told(differing: Mapping[str, Sequence[str]]) -> str:
+    """Say in what runs differ: "seed is 1 or 2; engine is keras or compiled"."""
+    return "; ".join(f"{key} is {' or '.join(values)}" for key, values in differing.items())
 
 
 def grouped(runs: Sequence[Trained], by: Sequence[str]) -> dict[str, list[Trained]]:

@@ -1,7 +1,7 @@
 """Promotion, told in order: weigh, register, examine, decide, record, move the alias.
 
 Until the decision is in the ledger the champion stays; from then on whatever was left undone is
-finished by the next command.
+finished by the next promotion or rollback.
 """
 
 import dataclasses
@@ -70,37 +70,26 @@ def promote(
 
 
 def _decided(
-    weighed: Weighed,
-    before: registry.State,
-    rules: Promotion,
-    first: bool,
-    dry_run: bool,
+    weighed: Weighed, before: registry.State, rules: Promotion, first: bool, dry_run: bool
 ) -> Decision:
     """Register the best run's model, examine it, and decide; a dry run only examines it."""
     answer = weighed.comparison
-    finished = [variant for variant in answer.variants if variant.values]
-    chosen = best(finished if first else finished[1:] or finished)
-    run = mlflow.get_run(chosen.run_ids[best_seed(chosen)])
     incumbent = None if first else _incumbent(weighed)
-    version, checks, difference = None, [], None
-    if first or chosen.difference:
-        version = None if dry_run else _challenging(run, chosen)
-        uri = f"models:/{f'{MODEL}/{version}' if version else registry.logged_model_id(run)}"
-        print(f"examining {chosen.name}, seed {run.data.params['seed']}, as loaded from {uri}")
-        checks = _examined(uri, run, chosen, incumbent, answer.statement, rules)
-        difference = None if first else chosen.difference
-    challenger = _side("challenger", chosen, run, version)
+    chosen, challenger, checks = _challenged(answer, incumbent, rules, dry_run)
+    difference = None if first else chosen.difference
     stays = champion_stays(before.champion, incumbent)
     outcome, reason = decide(challenger, incumbent, difference, rules, checks, stays)
     if outcome is Outcome.promoted and first and before.champion:
         reason += f" It takes the place of version {before.champion}."
+    who, when = signed()
     decision = Decision(
         outcome,
         reason,
-        version if outcome is Outcome.promoted else before.champion,
-        before.champion,
-        challenger,
-        *signed(),
+        champion=challenger.version if outcome is Outcome.promoted else before.champion,
+        replaced=before.champion,
+        challenger=challenger,
+        who=who,
+        when=when,
         question=answer.statement.question,
         study=answer.statement.study,
         metric=answer.statement.metric,
@@ -112,6 +101,25 @@ def _decided(
         departures=[*answer.departures, *_other_limits(rules)],
     )
     return _with_test_accuracy(decision, METRICS[answer.statement.metric])
+
+
+def _challenged(
+    answer: Comparison, incumbent: Side | None, rules: Promotion, dry_run: bool
+) -> tuple[Variant, Side, list[Check]]:
+    """Return the best variant, its best run as the challenger, and what the gate found.
+
+    A variant that ran alone, with nothing to be weighed against, is not examined.
+    """
+    finished = [variant for variant in answer.variants if variant.values]
+    chosen = best(finished[1:] or finished if incumbent else finished)
+    run = mlflow.get_run(chosen.run_ids[best_seed(chosen)])
+    if incumbent and not chosen.difference:
+        return chosen, _side("challenger", chosen, run, None), []
+    version = None if dry_run else _challenging(run, chosen)
+    uri = f"models:/{f'{MODEL}/{version}' if version else registry.logged_model_id(run)}"
+    print(f"examining {chosen.name}, seed {run.data.params['seed']}, as loaded from {uri}")
+    checks = _examined(uri, run, chosen, incumbent, answer.statement, rules)
+    return chosen, _side("challenger", chosen, run, version), checks
 
 
 def _challenging(run: Run, variant: Variant) -> int:
@@ -194,7 +202,7 @@ def pages(decision: Decision, answer: Comparison | None) -> dict[str, str]:
     }
 
 
-def tell(store: Store, decision: Decision) -> None:
+def show(store: Store, decision: Decision) -> None:
     """Print a decision, the reason last, and where its page is.
 
     Raises:
@@ -202,8 +210,7 @@ def tell(store: Store, decision: Decision) -> None:
     """
     print(f"\n{decision_report.text(decision)}\n")
     if decision.record:
-        commands = store.ui_commands(mlflow.get_run(decision.record))
-        print("look at it:  " + "\n             ".join(commands) + "\n")
+        print(f"{store.look_at(mlflow.get_run(decision.record))}\n")
     else:
         print("dry run: nothing was changed, and so it would be decided:\n")
     if decision.outcome is Outcome.refused:

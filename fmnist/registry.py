@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,9 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from fmnist.decision import Decision
-from fmnist.errors import PromotionError, one_line
+from fmnist.errors import ModelError, PromotionError
 from fmnist.ledger import MODEL, Ledger, champion_after, find_ledger, open_ledger
-from fmnist.model_artifact import DIGEST_TAG, digest, downloaded, load_pyfunc
+from fmnist.model_artifact import DIGEST_TAG, load_pyfunc, verified
 from fmnist.store import Store, if_there
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -135,12 +134,11 @@ def settle(ledger: Ledger) -> None:
     further decision is there. What was deleted meanwhile is left alone.
     """
     while True:
-        decisions = ledger.decisions()
-        latest = decisions[-1]
+        latest = mlflow.get_run(ledger.run_ids()[-1])
         champion = champion_after(latest)
         if champion and find_version(champion):
             set_alias(CHAMPION, int(champion))
-        if len(ledger.decisions()) == len(decisions):
+        if ledger.run_ids()[-1] == latest.info.run_id:
             break
     client = mlflow.MlflowClient()
     tags = latest.data.tags
@@ -239,12 +237,9 @@ def load_champion() -> tuple[int, Any]:
     version = version_of(CHAMPION)
     if version is None:
         raise PromotionError("there is no champion yet: `python -m fmnist promote` makes one")
-    with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(downloaded(f"models:/{MODEL}/{version}"))
-        except (MlflowException, OSError) as error:
-            said = f"version {version}: its model is missing: {one_line(error)[:200]}"
-            raise PromotionError(said) from error
-        if digest(folder) != version_at(int(version)).tags.get(DIGEST_TAG):
-            raise PromotionError(f"version {version}: its model was altered since it was trained")
-        return int(version), load_pyfunc(folder)
+    expected = version_at(int(version)).tags.get(DIGEST_TAG, "none")
+    try:
+        with verified(f"models:/{MODEL}/{version}", expected) as folder:
+            return int(version), load_pyfunc(folder)
+    except ModelError as error:
+        raise PromotionError(f"version {version}: {error}") from error

@@ -39,9 +39,16 @@ def rollback(store: Store, to: int | None, why: str) -> Decision:
         if failed:
             stays = champion_stays(before.champion, None)
             outcome, reason = Outcome.refused, f"{stays}: {side} is refused: {failed}."
-        champion = before.champion if failed else version
+        who, when = signed()
         decision = Decision(
-            outcome, reason, champion, before.champion, side, *signed(), checks=checks
+            outcome,
+            reason,
+            champion=before.champion if failed else version,
+            replaced=before.champion,
+            challenger=side,
+            who=who,
+            when=when,
+            checks=checks,
         )
         taken = registry.take(store, decision, before, pages(decision, None))
         if taken:

@@ -109,6 +109,7 @@ def application(champion: Champion) -> FastAPI:
     async def guard(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
+        """Let pass what is of the right form, and shorten what MLflow says of the rest."""
         if request.url.path != PATH or request.method != "POST":
             return await call_next(request)
         answered_by.set([])

@@ -41,8 +41,11 @@ class Store:
         found = (GIVEN_URI or default_uri()) == self.uri
         return "" if found else f"MLFLOW_TRACKING_URI={shlex.quote(without_password(self.uri))} "
 
-    def ui_commands(self, run: Run) -> list[str]:
-        """Return what to type, and where to look, to see `run` in MLflow's UI."""
+    def look_at(self, run: Run) -> str:
+        """Say what to type, and where to look, to see `run` in MLflow's UI."""
+        return "look at it:  " + "\n             ".join(self._ui_commands(run))
+
+    def _ui_commands(self, run: Run) -> list[str]:
         page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}"
         if self.uri.startswith("http"):
             return [without_password(self.uri).rstrip("/") + page]

@@ -115,12 +115,13 @@ def concluded_studies() -> Iterator[None]:
             opened, rules = begun.pop()
             study.conclude(opened, status)
             if rules and status != "FINISHED":
-                print("no promotion: not every job finished; python -m fmnist promote asks for it")
+                ask = f"{opened.store.variable}python -m fmnist promote {opened.run_id}"
+                print(f"no promotion, since not every job finished; ask for it by: {ask}")
             elif rules:
                 from fmnist import promotion
 
                 store = opened.store
-                promotion.tell(store, promotion.promote(store, opened.run_id, rules))
+                promotion.show(store, promotion.promote(store, opened.run_id, rules))
 
 
 def swept_values(config: DictConfig) -> dict[str, list[str]]:

@@ -4,15 +4,15 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from fmnist import registry, study
 from fmnist.comparison import Comparison, Statement, Variant, comparison
 from fmnist.config import Promotion
 from fmnist.errors import FmnistError, PromotionError
-from fmnist.gate import find_run
-from fmnist.pooling import Trained, differences, grouped, variant_name
-from fmnist.store import Store
+from fmnist.pooling import Trained, differences, grouped, told, variant_name
+from fmnist.store import Store, if_there
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _against_champion(
     store: Store, statement: Statement, runs: Sequence[Trained], champion: int
 ) -> Comparison:
     """Compare with the champion's variant, whose runs may also come from its own study."""
-    run = find_run(registry.run_id_of(champion))
+    run = if_there(mlflow.get_run, registry.run_id_of(champion))
     if run is None:
         raise PromotionError(f"the champion, version {champion}: its run is gone")
     own = study.trained(run)
@@ -81,11 +81,11 @@ def _against_champion(
             statement = dataclasses.replace(statement, variants=statement.variants + 1)
     finished = [one for one in runs if one.status == "FINISHED"]
     if differing := differences(list(grouped(finished, statement.by).values()), statement.by):
-        said = "; ".join(f"{key} is {' or '.join(values)}" for key, values in differing.items())
         params = [key for key in [*statement.by, *differing] if key in own.params]
         overrides = " ".join(f"{key}={own.params[key]}" for key in dict.fromkeys(params))
         raise PromotionError(
-            f"the champion, version {champion}, cannot be compared with this study: {said}; "
+            f"the champion, version {champion}, cannot be compared with this study: "
+            f"{told(differing)}; "
             f"run its variant in the same study, too: {overrides}"
         )
     return comparison(runs, dataclasses.replace(statement, baseline=name))

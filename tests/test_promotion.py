@@ -221,7 +221,7 @@ def test_a_spoilt_model_is_refused(store, spoil, said, capsys):
     assert decision.reason.startswith("The champion stays version 2: 0.01 (version 1) is refused: ")
     assert said in decision.reason and aliases()["champion"] == 2
     with pytest.raises(PromotionError, match="is refused"):
-        promotion.tell(store, decision)
+        promotion.show(store, decision)
     assert "| NO " in capsys.readouterr().out
 
 

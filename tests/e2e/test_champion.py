@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from conftest import ENVIRONMENT, PROJECT, copy_store
-from fmnist import registry, serving, study
+from fmnist import model_artifact, registry, serving, study
 from fmnist.__main__ import main
 from fmnist.data import digits
 from fmnist.errors import ImageError, PromotionError, TrackingError
@@ -257,13 +257,12 @@ def test_an_altered_champion_is_not_used(uri, folder):
 
 
 def test_a_server_goes_on_if_the_new_champion_cannot_be_loaded(uri, capsys, monkeypatch):
-    monkeypatch.setattr(
-        registry, "digest", lambda folder: registry.version_at(2).tags["model.digest"]
-    )
+    expected = registry.version_at(2).tags["model.digest"]
+    monkeypatch.setattr(model_artifact, "digest", lambda folder: expected)
     champion = serving.Champion()
     monkeypatch.undo()
     champion.renew()
-    assert "its model was altered since it was trained; still serving version 2" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert said.startswith("error: version 2: its model was altered: SHA-256 ")
+    assert said.endswith("when it was trained; still serving version 2\n")
     assert champion.current[0] == 2
