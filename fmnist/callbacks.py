@@ -1,18 +1,28 @@
-"""Our own Keras callbacks: the tracked metrics of an epoch, and its line in the terminal."""
+"""Our own Keras callbacks: metrics of an epoch, reported and printed, its checkpoint, its end."""
 
 import logging
 import math
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
-import mlflow
 import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric, RunTag
 
+from fmnist import outbox
 from fmnist.config import Engine
 from fmnist.errors import TrainingError
+from fmnist.files import replacing
+from fmnist.liveness import HEARTBEAT_TAG
 
 log = logging.getLogger(__name__)
+
+
+SHOWN_FIRST = "val_accuracy"
+"""MLflow's comparison of runs draws the metric that was logged first."""
 
 
 def shortest(value: Any) -> float:
@@ -20,33 +30,75 @@ def shortest(value: Any) -> float:
     return float(str(np.float32(value)))
 
 
-class EpochMetrics(keras.callbacks.Callback):
-    """Log the engine and each epoch's metrics to the active MLflow run, epochs counted from 1.
+def as_written(value: float) -> float:
+    """Return what is a float32 as that is written, anything else as it is."""
+    with np.errstate(over="ignore"):
+        return shortest(value) if np.float32(value) == value else value
 
-    Adds `learning_rate` (of the epoch, so this callback comes before any that changes it) and
-    `epoch_seconds` (training and validation) to the logs that later callbacks see.
+
+class EpochMetrics(keras.callbacks.Callback):
+    """Keep the metrics of all epochs, and add to them what Keras does not measure.
+
+    Comes before all other callbacks. Adds `learning_rate` (of the epoch, before a callback changes
+    it) and `epoch_seconds` (training and validation).
+
+    Attributes:
+        epochs: the metrics of each epoch; later callbacks add theirs.
+        ended: when each was over, milliseconds since 1970.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.engine = engine
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Tag the run with the engine that really trains it."""
-        mlflow.set_tag("engine", self.engine.name)
+        self.epochs: list[dict[str, Any]] = []
+        self.ended: list[int] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Start the clock."""
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Log all metrics of the epoch in one request."""
+        """Add both."""
         assert logs is not None
         logs["learning_rate"] = shortest(self.model.optimizer.learning_rate)
         logs["epoch_seconds"] = time.perf_counter() - self.started
-        # MLflow's comparison of runs draws the metric that was logged first.
-        values = {"val_accuracy": logs["val_accuracy"]} | logs
-        mlflow.log_metrics({k: shortest(v) for k, v in values.items()}, step=epoch + 1)
+        self.epochs.append(logs)
+        self.ended.append(int(time.time() * 1000))
+
+
+class Report(keras.callbacks.Callback):
+    """Report the engine and each epoch's metrics to MLflow, epochs counted from 1.
+
+    Comes behind the snapshot: an epoch that was reported is never trained again.
+    """
+
+    def __init__(self, run_id: str, engine: Engine, metrics: EpochMetrics) -> None:
+        super().__init__()
+        self.run_id, self.engine, self.metrics = run_id, engine, metrics
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Tag the run with the engine; report what a stopped process did not report."""
+        outbox.send(partial(MlflowClient().set_tag, self.run_id, "engine", self.engine.name))
+        if self.metrics.epochs:
+            outbox.send(partial(self._report_missing, len(self.metrics.epochs)))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Report the epoch."""
+        outbox.send(partial(self._report, epoch))
+
+    def _report_missing(self, epochs: int) -> None:
+        reported = MlflowClient().get_metric_history(self.run_id, SHOWN_FIRST)
+        for epoch in sorted(set(range(epochs)) - {point.step - 1 for point in reported}):
+            self._report(epoch)
+
+    def _report(self, epoch: int) -> None:
+        """Report all metrics of an epoch, with a sign of life, in one request."""
+        values, moment = self.metrics.epochs[epoch], self.metrics.ended[epoch]
+        metrics = [
+            Metric(name, as_written(values[name]), moment, epoch + 1)
+            for name in dict.fromkeys([SHOWN_FIRST, *values])
+        ]
+        heartbeat = RunTag(HEARTBEAT_TAG, str(moment))
+        MlflowClient().log_batch(self.run_id, metrics, tags=[heartbeat])
 
 
 class ProgressLine(keras.callbacks.Callback):
@@ -98,3 +150,19 @@ class StopAtDivergence(keras.callbacks.Callback):
             raise TrainingError(
                 f"training diverged: {self.wrong}; try a smaller optimizer.learning_rate"
             )
+
+
+class Checkpoint(keras.callbacks.ModelCheckpoint):
+    """Keras's, but the former file stays whole until the new one is: a full disk loses nothing."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Save beside the file, then put the new one in its place."""
+        assert logs is not None
+        template = str(self.filepath)
+        path = Path(template.format(epoch=epoch + 1, **logs))
+        with replacing(path) as beside:
+            self.filepath: str = str(beside)
+            try:
+                super().on_epoch_end(epoch, logs)
+            finally:
+                self.filepath = template

@@ -9,13 +9,11 @@ from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import PROJECT
-from fmnist.errors import ConfigError, FmnistError, one_line
+from fmnist.errors import ConfigError, one_line
 
 # Keras has more; these need no arguments and make sense in a deep dense network.
 Activation = Enum("Activation", "elu gelu linear mish relu selu sigmoid silu softplus tanh")
@@ -26,6 +24,9 @@ Normalization = Enum("Normalization", "none batch_norm batch_norm_before")
 Dropout = Enum("Dropout", "none dropout alpha_dropout")
 Engine = Enum("Engine", "compiled keras")
 Metric = Enum("Metric", "best_val_accuracy last_val_accuracy")
+
+UNDECIDING = ("tracking", "study", "promote", "promotion", "output_dir", "resume", "rerun")
+"""Keys that do not sway what a run trains."""
 
 
 def number(**limits: float) -> Any:
@@ -40,6 +41,7 @@ class Training:
     epochs: int = number(at_least=1)
     batch_size: int = number(at_least=1)
     engine: Engine = MISSING
+    threads: int | None = number(at_least=1)
 
 
 @dataclass
@@ -118,7 +120,7 @@ class TensorBoard:
 
 @dataclass
 class Checkpoint:
-    """Arguments of `keras.callbacks.ModelCheckpoint`."""
+    """Arguments of `fmnist.callbacks.Checkpoint`, which are those of Keras's `ModelCheckpoint`."""
 
     _target_: str = MISSING
     filepath: str = MISSING
@@ -146,10 +148,11 @@ class LayerHealth:
 
 @dataclass
 class Tracking:
-    """Where MLflow keeps the run."""
+    """Where MLflow keeps the run, and how long to wait for it at the end."""
 
     uri: str | None = MISSING
     experiment: str = MISSING
+    patience: float = number(at_least=0)
 
     def __post_init__(self) -> None:
         """Refuse a password, which would end up in the run's recorded configuration.
@@ -202,6 +205,8 @@ class Config:
     promotion: Promotion = field(default_factory=Promotion)
     seed: int = number(at_least=0, below=2**32)
     output_dir: str = MISSING
+    resume: str | None = MISSING
+    rerun: bool = MISSING
 
     @classmethod
     def from_hydra(cls, composed: DictConfig) -> "Config":
@@ -225,17 +230,19 @@ class Config:
     def params(self) -> dict[str, Any]:
         """Flatten what decides the result to `{"model.depth": 20, ...}`, names as typed.
 
-        What decides nothing is left out (`tracking`, `study`, `promotion`); where things are put is
-        written relative to `output_dir`, so that equal runs have equal params.
+        What decides nothing is left out (`UNDECIDING`); where things are put is written relative
+        to `output_dir`, so that equal runs have equal params.
         """
-        values = dataclasses.asdict(self)
-        for key in ("tracking", "study", "promote", "promotion", "output_dir"):
-            del values[key]
         here = f"{self.output_dir}/"
         return {
             key: f"./{value.removeprefix(here)}" if str(value).startswith(here) else value
-            for key, value in _flat(values)
+            for key, value in _flat(self.decisive())
         }
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides the result, as nested mappings."""
+        values = dataclasses.asdict(self)
+        return {key: value for key, value in values.items() if key not in UNDECIDING}
 
 
 def promotion(**given: float | None) -> Promotion:
@@ -252,25 +259,6 @@ def promotion(**given: float | None) -> Promotion:
     rules = OmegaConf.to_object(node)
     assert isinstance(rules, Promotion)
     return rules
-
-
-def create(key: str, node: dict[str, Any]) -> Any:
-    """Build the object that a part of the configuration describes by its `_target_`.
-
-    Args:
-        key: where the part stands in the configuration, for messages.
-        node: a mapping with `_target_`.
-
-    Raises:
-        ConfigError: if the target does not exist or refuses its arguments.
-    """
-    try:
-        return instantiate(node, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, FmnistError):
-            raise cause from None
-        raise ConfigError(f"{key}: {one_line(cause or error)}") from error
 
 
 def _typed(part: type, values: dict[str, Any], prefix: str = "") -> Any:
@@ -318,21 +306,25 @@ def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value.name if isinstance(value, Enum) else value
 
 
+SCHEMAS = {
+    "fmnist.data.fashion_mnist": FashionMnist,
+    "fmnist.data.digits": Digits,
+    "fmnist.data.idx": Idx,
+    "keras.optimizers.SGD": SGD,
+    "keras.optimizers.Adam": Adam,
+    "keras.callbacks.TensorBoard": TensorBoard,
+    "fmnist.callbacks.Checkpoint": Checkpoint,
+    "keras.callbacks.EarlyStopping": EarlyStopping,
+    "fmnist.health.LayerHealth": LayerHealth,
+}
+"""The schema of the arguments of each `_target_` in conf/."""
+
+
 def _register() -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    for name, node in {
-        "fashion_mnist": FashionMnist,
-        "digits": Digits,
-        "idx": Idx,
-        "sgd": SGD,
-        "adam": Adam,
-        "tensorboard": TensorBoard,
-        "checkpoint": Checkpoint,
-        "early_stopping": EarlyStopping,
-        "layer_health": LayerHealth,
-    }.items():
-        store.store(group="schema", name=name, node=node)
+    for target, node in SCHEMAS.items():
+        store.store(group="schema", name=target.rpartition(".")[2], node=node)
 
 
 _register()

@@ -62,6 +62,11 @@ class TrainingError(FmnistError):
 
 TRACEBACK_WANTED = bool(os.environ.get("HYDRA_FULL_ERROR"))
 USER_ERRORS = (FmnistError, HydraException, OmegaConfBaseException, OSError)
+REFUSED = re.compile(r"API request to endpoint \S*/mlflow/(\S+) failed with error code (401|403)")
+REMEDIES = {
+    "401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user it knows",
+    "403": "this user may not do that; an admin of the server gives permissions",
+}
 job_has_begun = False
 
 
@@ -82,6 +87,8 @@ def one_line(error: BaseException) -> str:
         error = error.__cause__
     if not isinstance(error, OmegaConfBaseException):
         text = " ".join(str(error).split())
+        if refused := REFUSED.match(text):
+            return f"the server refuses {refused[1]} ({refused[2]}): {REMEDIES[refused[2]]}"
         if ambiguous := re.match("Ambiguous value for argument '(.*?)'", text):
             return f"{ambiguous[1]}: several values are a sweep, which -m starts"
         return text
@@ -107,13 +114,18 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if job_has_begun and not isinstance(error, USER_ERRORS):
+        if job_has_begun and not _can_be_put_right(error):
             raise
         sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt as stop:
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
         print(f"stopped by {number.name}; what was tracked until now is kept", file=sys.stderr)
         sys.exit(128 + number)
+
+
+def _can_be_put_right(error: Exception) -> bool:
+    """Tell a user's error from a bug; MLflow, which is imported late, has no type for a refusal."""
+    return isinstance(error, USER_ERRORS) or bool(REFUSED.match(str(error)))
 
 
 def job(task: Callable[..., Result]) -> Callable[..., Result]:
@@ -125,8 +137,8 @@ def job(task: Callable[..., Result]) -> Callable[..., Result]:
         job_has_begun = True
         try:
             return task(*args)
-        except USER_ERRORS as error:
-            if TRACEBACK_WANTED:
+        except Exception as error:
+            if TRACEBACK_WANTED or not _can_be_put_right(error):
                 raise
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 logging.getLogger(__name__).error("error: %s", one_line(error))

@@ -1,20 +1,26 @@
-"""One run, told in order: store, data, model, fit, scores, record."""
+"""One run, told in order: store, data, what went before, model, fit, scores, record."""
 
+import dataclasses
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
+from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from fmnist import model_artifact, tracking
-from fmnist.config import Config, create
+from fmnist import model_artifact, resumption, tracking
+from fmnist.building import create
+from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, sigterm_raises
 from fmnist.predictions import Predictions
-from fmnist.store import open_store
+from fmnist.provenance import usable_processors
+from fmnist.resumption import Earlier
+from fmnist.store import Store, open_store
 from fmnist.terminal import SCORES, table, without_modules, without_start_up_notices
 
 if TYPE_CHECKING:
@@ -24,18 +30,29 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a run made: the model with its best weights, its scores and the way there."""
+class Outcome:
+    """The scores of a run, of now or of before."""
 
     run_id: str
-    model: "keras.Model"
     scores: dict[str, float]
-    history: dict[str, list[float]]
 
     @property
     def objective(self) -> float:
         """What a sweeper maximises: the validation accuracy of the best checkpoint."""
         return self.scores.get("best_val_accuracy", self.scores["last_val_accuracy"])
+
+
+@dataclass(frozen=True)
+class Result(Outcome):
+    """What a run made: the model with its best weights, its scores and the way there.
+
+    `digests` are SHA-256 (hexadecimal): of the `last` and the `best` weights, and for each of the
+    `epochs` of its `weights` and `metrics`.
+    """
+
+    model: "keras.Model"
+    history: dict[str, list[float]]
+    digests: Mapping[str, object]
 
     @property
     def summary(self) -> str:
@@ -44,16 +61,23 @@ class Result:
         return f"val_accuracy {self.objective:.2%} after epoch {epoch:.0f}"
 
 
-def run(config: Config) -> Result:
+def run(config: Config, original: Run | None = None) -> Outcome:
     """Train one network and record everything about it.
 
-    Nothing is tracked before store, data, model and callbacks are known to be good.
+    Nothing is tracked before store, data, model and callbacks are known to be good. A run that
+    was stopped goes on; a job of a sweep that was finished before is not trained again.
+
+    Args:
+        config: of the run.
+        original: the run that this one shall reproduce.
 
     Raises:
         FmnistError: if the configuration, the data or the store cannot be used, or if training
             diverged.
     """
     store = open_store(config.tracking)
+    earlier = resumption.named(store, config) if config.resume else None
+    config = with_threads(earlier.config if earlier else config)
     dataset: Dataset = create("data", config.data)
     if config.training.batch_size > len(dataset.train):
         raise ConfigError(
@@ -63,8 +87,41 @@ def run(config: Config) -> Result:
     with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
         from fmnist import training  # only now, because TensorFlow takes seconds to import
 
+    training.use_threads(config.training.threads or usable_processors())
+    study = resumption.current_study(store)
+    if earlier:
+        resumption.check_same(earlier, dataset)
+    elif study:
+        earlier = resumption.of_study(store, study, config, dataset)
+    if earlier and earlier.finished:
+        log.info(f"{config.model.name}, seed {config.seed}: trained before, run {earlier.run_id}")
+        return Outcome(earlier.run_id, earlier.run.data.metrics)
+    return _trained(earlier.config if earlier else config, dataset, store, study, earlier, original)
+
+
+def with_threads(config: Config) -> Config:
+    """Return the configuration with the number of threads that it leaves to the machine."""
+    threads = config.training.threads or usable_processors()
+    return dataclasses.replace(
+        config, training=dataclasses.replace(config.training, threads=threads)
+    )
+
+
+def _trained(
+    config: Config,
+    dataset: Dataset,
+    store: Store,
+    study: str | None,
+    earlier: Earlier | None,
+    original: Run | None,
+) -> Result:
+    """Train, or go on, and record it."""
+    from fmnist import training
+    from fmnist.snapshot import FILE, Snapshot
+
     model = training.compiled_model(config, dataset)
     callbacks = training.user_callbacks(config, dataset)
+    snapshot = Snapshot.load(Path(config.output_dir), earlier.run_id) if earlier else None
     started = time.perf_counter()
     program = training.program_for(model, dataset, config, callbacks)
     log.info(
@@ -72,24 +129,36 @@ def run(config: Config) -> Result:
         f"{len(dataset.train):,} training images of {dataset.name} from "
         + dataset.source.replace(str(Path.home()), "~")
     )
-    with sigterm_raises(), tracking.tracked_run(store, config, dataset) as tracked:
-        history = training.fit(model, dataset, config, callbacks, program)
-        mlflow.log_metric("fit_seconds", time.perf_counter() - started)
-        mlflow.log_metric("parameters", model.count_params())
-        scores = training.evaluate(model, dataset, history, callbacks)
-        result = Result(tracked.info.run_id, model, scores, history)
+    if earlier:
+        done = snapshot.epochs if snapshot else 0
+        log.info(f"run {earlier.run_id} goes on after epoch {done} of {config.training.epochs}")
+    begun = earlier.run if earlier else None
+    opened = tracking.tracked_run(store, config, dataset, study, begun, original)
+    with sigterm_raises(), opened as tracked:
+        fitted = training.fit(model, dataset, config, callbacks, program, tracked.run_id, snapshot)
+        seconds = time.perf_counter() - started
+        if snapshot:
+            seconds += sum(fitted.history["epoch_seconds"][: snapshot.epochs])
+        scores, digests = training.evaluate(model, dataset, fitted.history, callbacks)
+        scores |= {"fit_seconds": seconds, "parameters": model.count_params()}
+        whole = {**digests, "epochs": fitted.digests}
+        result = Result(tracked.run_id, scores, model, fitted.history, whole)
         predictions = Predictions(
             dataset.validation.labels,
             training.predict(model, dataset.validation),
             tuple(dataset.class_names),
         )
-        record(result, dataset, predictions)
-    show(result, store.look_at(tracked))
+        show(result)
+        tracked.outbox.insist(lambda: record(result, dataset, predictions))
+    Path(config.output_dir, FILE).unlink(missing_ok=True)
+    log.info(store.look_at(tracked.run))
     return result
 
 
 def record(result: Result, dataset: Dataset, predictions: Predictions) -> None:
-    """Log scores, model, validation predictions and pictures of these to the active run.
+    """Log scores, digests, model, validation predictions and pictures to the active run.
+
+    Done a second time, it leaves the same.
 
     Args:
         result: of the run.
@@ -98,7 +167,8 @@ def record(result: Result, dataset: Dataset, predictions: Predictions) -> None:
     """
     from fmnist import plots  # only now, so that the first epoch does not wait for matplotlib
 
-    mlflow.log_metrics(result.scores)
+    tracking.log_missing_metrics(result.run_id, result.scores)
+    tracking.log_digests(result.digests)
     mlflow.set_tag(MLFLOW_RUN_NOTE, result.summary)
     model_artifact.log_model(result.model, dataset)
     tracking.log_predictions(predictions)
@@ -114,8 +184,8 @@ def record(result: Result, dataset: Dataset, predictions: Predictions) -> None:
         mlflow.log_figure(figure, f"plots/{name}.png")
 
 
-def show(result: Result, look_at: str) -> None:
-    """Print the table of scores and how to see the run in MLflow's UI."""
+def show(result: Result) -> None:
+    """Print the table of scores."""
     epochs = {"last": len(result.history["loss"]), "best": result.scores.get("best_epoch")}
     rows = [
         [f"{weights} (epoch {epochs[weights]})"]
@@ -124,4 +194,3 @@ def show(result: Result, look_at: str) -> None:
         if epochs[weights]
     ]
     log.info("\n%s\n", table(["weights", *SCORES], rows))
-    log.info(look_at)

@@ -1,19 +1,22 @@
 """Layer health: what the gradients, the updates and the units of each layer do, epoch by epoch."""
 
 import json
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import keras
 import mlflow
 import numpy as np
 import tensorflow as tf
+from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from numpy.typing import NDArray
 
+from fmnist import outbox
 from fmnist.data import Part
 from fmnist.health_maps import QUANTITIES, TABLE, heat_maps
 
+PICTURES = "layer_health"  # the charts in MLflow's UI
 DROPOUTS = (keras.layers.Dropout, keras.layers.AlphaDropout)
 
 
@@ -42,26 +45,37 @@ class LayerHealth(keras.callbacks.Callback):
         self.probe = tf.constant(train.images[: self.images]), train.labels[: self.images]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Measure the weights as they were drawn."""
+        """Forget an earlier training."""
+        run = mlflow.active_run()
+        assert run is not None
+        self.run_id = run.info.run_id
         self.layers = dense_layers(self.model)
         self.history: list[NDArray[np.float64]] = []
-        self.kernels = [layer.kernel.numpy() for layer in self.layers]
-        self.thread = ThreadPoolExecutor(1)  # logs while the next epoch trains
-        self.logged: list[Future[None]] = []
-        mlflow.set_tag(MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": TABLE, "type": "table"}]))
-        self._measure()
+        self.kernels: list[NDArray[np.float32]] = []
+        shown = json.dumps([{"path": TABLE, "type": "table"}])
+        outbox.send(partial(MlflowClient().set_tag, self.run_id, MLFLOW_LOGGED_ARTIFACTS, shown))
+
+    def on_resume(self) -> None:
+        """Log what a stopped process measured and did not log."""
+        outbox.send(partial(self._log_missing, len(self.history)))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measure the weights as they were drawn."""
+        if not self.history:
+            self.kernels = [layer.kernel.numpy() for layer in self.layers]
+            self._measure()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measure the weights after the epoch."""
-        mlflow.log_metrics(summary(self._measure()), step=epoch + 1)
+        """Measure the weights after the epoch, and add to its metrics what runs are compared by."""
+        assert logs is not None
+        logs |= summary(self._measure())
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Wait until all is logged; log the last picture once more, where it is shown in full."""
-        self.thread.shutdown()
-        for each in self.logged:
-            each.result()
+        """Log the last picture once more, where it is shown in full."""
         picture = heat_maps(np.array(self.history), self.params["epochs"])
-        mlflow.log_image(picture, "plots/layer_health.png")
+        outbox.send(
+            partial(MlflowClient().log_image, self.run_id, picture, "plots/layer_health.png")
+        )
 
     def _measure(self) -> NDArray[np.float64]:
         outputs, gradients = forward_and_backward(self.model, *self.probe)
@@ -70,12 +84,18 @@ class LayerHealth(keras.callbacks.Callback):
             layers = measure(outputs, gradients, kernels, self.kernels)
         self.kernels = kernels
         self.history.append(layers)
-        run = mlflow.active_run()
-        assert run is not None
-        names = [layer.name for layer in self.layers]
-        arguments = run.info.run_id, names, np.array(self.history), self.params["epochs"]
-        self.logged.append(self.thread.submit(log_health, *arguments))
+        outbox.send(partial(self._log, len(self.history)))
         return layers
+
+    def _log(self, moments: int) -> None:
+        names = [layer.name for layer in self.layers]
+        log_health(self.run_id, names, np.array(self.history[:moments]), self.params["epochs"])
+
+    def _log_missing(self, moments: int) -> None:
+        files = MlflowClient().list_artifacts(self.run_id, "images")
+        for moment in range(moments):
+            if not any(f"/{PICTURES}+step+{moment}+" in file.path for file in files):
+                self._log(moment + 1)
 
 
 def log_health(run_id: str, names: list[str], history: NDArray[np.float64], epochs: int) -> None:
@@ -87,7 +107,7 @@ def log_health(run_id: str, names: list[str], history: NDArray[np.float64], epoc
         history: (epochs so far + 1, layers, quantities).
         epochs: how many there will be.
     """
-    client = mlflow.MlflowClient()
+    client = MlflowClient()
     rows = [
         [epoch, name, *map(float, values)]
         for epoch, layers in enumerate(history)
@@ -97,7 +117,7 @@ def log_health(run_id: str, names: list[str], history: NDArray[np.float64], epoc
     client.log_dict(run_id, {"columns": ["epoch", "layer", *QUANTITIES], "data": rows}, TABLE)
     # MLflow's own way to log an image in the background loses some when the process ends.
     image, step = heat_maps(history, epochs), len(history) - 1
-    client.log_image(run_id, image, key="layer_health", step=step, synchronous=True)
+    client.log_image(run_id, image, key=PICTURES, step=step, synchronous=True)
 
 
 def dense_layers(model: keras.Model) -> list[keras.layers.Dense]:

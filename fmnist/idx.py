@@ -74,10 +74,10 @@ def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
     """Read one array; at most as much memory is used as a file of this size can fill."""
     name = path.name.removesuffix(".gz")
     header_size = 4 + 4 * DIMENSIONS[name]
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    most = path.stat().st_size * (LARGEST_COMPRESSION if zipped else 1)
     try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        most = path.stat().st_size * (LARGEST_COMPRESSION if zipped else 1)
         with gzip.open(path) if zipped else path.open("rb") as file:
             header = file.read(header_size)
             shape = _parse_header(path, header, DIMENSIONS[name])
@@ -88,6 +88,8 @@ def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
             surplus = file.read(1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or cut short: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
     if expected_sum is not None:
         digest = hashlib.sha256(header + content + surplus).hexdigest()
         if digest != expected_sum:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 from mlflow import pyfunc
+from mlflow.entities import LoggedModel, Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
@@ -20,6 +21,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from fmnist.data import Dataset
 from fmnist.errors import ModelError, one_line
+from fmnist.store import if_there
 from fmnist.terminal import without_modules, without_start_up_notices
 
 if TYPE_CHECKING:
@@ -48,9 +50,10 @@ class NamedKerasFlavor:
 
 
 def log_model(model: "keras.Model", dataset: Dataset) -> None:
-    """Log `model`, which takes raw uint8 images, its digest and its summary.
+    """Log `model`, which takes raw uint8 images, its digest and its summary, to the active run.
 
-    MLflow links the scores that were logged before to the model.
+    It takes the place of what the run logged before, if that was stopped half way. MLflow links
+    the scores that were logged before to the model.
 
     The requirements are stated, not inferred: inferring starts a second TensorFlow and names the
     wrong packages.
@@ -58,6 +61,11 @@ def log_model(model: "keras.Model", dataset: Dataset) -> None:
     import keras  # here, so that reading a store does not wait for TensorFlow
     import tensorflow as tf
 
+    run = mlflow.active_run()
+    assert run is not None
+    client = mlflow.MlflowClient()
+    for former in logged_models(client.get_run(run.info.run_id)):
+        client.delete_logged_model(former.model_id)
     inputs = TensorSpec(np.dtype(np.uint8), (-1, *dataset.image_shape))
     outputs = Schema([ColSpec("float", name) for name in dataset.class_names])
     logged = Model.log(
@@ -80,6 +88,14 @@ def log_model(model: "keras.Model", dataset: Dataset) -> None:
     lines: list[str] = []
     model.summary(print_fn=lines.append, line_length=100)
     mlflow.log_text("\n".join(lines), "model_summary.txt")
+
+
+def logged_models(run: Run) -> list[LoggedModel]:
+    """Return the models that a run logged, whole or not, but for deleted ones."""
+    client = mlflow.MlflowClient()
+    outputs = run.outputs.model_outputs if run.outputs else []
+    found = [if_there(client.get_logged_model, output.model_id) for output in outputs]
+    return [model for model in found if model]
 
 
 @contextmanager

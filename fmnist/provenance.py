@@ -1,5 +1,7 @@
 """Where a run comes from: code, libraries, machine and the command that repeats it."""
 
+import hashlib
+import json
 import os
 import platform
 import shlex
@@ -14,8 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from fmnist import PROJECT
+from fmnist.config import Config
 
-LIBRARIES = ("keras", "mlflow", "hydra-core", "numpy", "scikit-learn", "matplotlib")
+LIBRARIES = ("mlflow", "hydra-core", "scikit-learn", "matplotlib")
+ELSEWHERE = ("tracking.", "rerun=")  # where a run is tracked, and whether anew: not what it is
 FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS", "OMP_NUM_THREADS")
 
 
@@ -25,7 +29,7 @@ def command() -> str:
     if HydraConfig.initialized():  # not resolved: ${output_dir} shall be the repeated run's
         overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     return shlex.join(
-        ["python", "train.py", *(o for o in overrides if not o.lstrip("+").startswith("tracking."))]
+        ["python", "train.py", *(o for o in overrides if not o.lstrip("+").startswith(ELSEWHERE))]
     )
 
 
@@ -44,20 +48,53 @@ def environment() -> dict[str, Any]:
     import tensorflow as tf
 
     threading = tf.config.threading
-    return {
+    return numerics() | {
         "python": platform.python_version(),
-        "tensorflow": tf.__version__,
         **{name: version(name) for name in LIBRARIES},
         "platform": platform.platform(),
-        "processor": processor(),
-        "processors_usable": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-        # 0: as many as there are processors
+        "processors_usable": usable_processors(),
         "threads_within_operation": threading.get_intra_op_parallelism_threads(),
         "threads_between_operations": threading.get_inter_op_parallelism_threads(),
+    }
+
+
+def numerics() -> dict[str, Any]:
+    """Return what sways the bits of the weights, beside configuration, data and code."""
+    import tensorflow as tf
+
+    return {
+        "tensorflow": tf.__version__,
+        "keras": version("keras"),
+        "numpy": version("numpy"),
+        "processor": processor(),
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
     }
+
+
+def usable_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def signature(config: Config, fingerprint: str) -> str:
+    """Return what two runs have in common if their weights will be the same, bit for bit.
+
+    It is the SHA-256 (hexadecimal) of the resolved configuration, the data's fingerprint, the code
+    of this package, and what else sways the bits.
+    """
+    whole = [config.params(), fingerprint, code_digest(), numerics()]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """Return the SHA-256 (hexadecimal) of the Python files of this package."""
+    whole = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        whole.update(f"{path.name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return whole.hexdigest()
 
 
 @cache
@@ -72,7 +109,7 @@ def uncommitted() -> str:
     New files that git does not ignore are part of it. Without git or outside a checkout there is
     nothing to compare with, and MLflow records no commit either: empty.
     """
-    if _git("rev-parse", "--verify", "HEAD") is None:
+    if commit() is None:
         return ""
     new_files = (_git("ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")[:-1]
     patches = [_git("diff", "--binary", "--relative", "HEAD") or ""]
@@ -81,6 +118,17 @@ def uncommitted() -> str:
         for name in new_files
     ]
     return "".join(patches)
+
+
+def commit() -> str | None:
+    """Return the commit that is checked out; None without git or outside a checkout."""
+    found = _git("rev-parse", "--verify", "HEAD")
+    return found.strip() if found else None
+
+
+def short_digest(patch: str) -> str:
+    """Return the first 16 digits of a patch's SHA-256."""
+    return hashlib.sha256(patch.encode()).hexdigest()[:16]
 
 
 def _git(*arguments: str, allowed: tuple[int, ...] = (0,)) -> str | None:

@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from fmnist.decision import Decision
 from fmnist.errors import ModelError, PromotionError
 from fmnist.ledger import MODEL, Ledger, champion_after, find_ledger, open_ledger
-from fmnist.model_artifact import DIGEST_TAG, load_pyfunc, verified
+from fmnist.model_artifact import DIGEST_TAG, load_pyfunc, logged_models, verified
 from fmnist.store import Store, if_there
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -181,7 +181,7 @@ def logged_model_id(run: Run) -> str:
     Raises:
         PromotionError: if it logged none.
     """
-    models = run.outputs.model_outputs if run.outputs else []
+    models = logged_models(run)
     if not models:
         raise PromotionError(f"run {run.info.run_id}: logged no model")
     return str(models[0].model_id)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.entities import LifecycleStage, Run
@@ -18,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from fmnist import PROJECT
 from fmnist.config import Tracking
 from fmnist.errors import TrackingError, one_line
+from fmnist.files import only_one
 
 GIVEN_URI = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow overwrites the variable later
 Thing = TypeVar("Thing")
@@ -38,7 +40,7 @@ class Store:
     @property
     def variable(self) -> str:
         """What to put before a command of `python -m fmnist` so that it finds this store."""
-        found = (GIVEN_URI or default_uri()) == self.uri
+        found = without_password(GIVEN_URI or default_uri()) == without_password(self.uri)
         return "" if found else f"MLFLOW_TRACKING_URI={shlex.quote(without_password(self.uri))} "
 
     def look_at(self, run: Run) -> str:
@@ -76,10 +78,14 @@ def open_store(config: Tracking) -> Store:
     Raises:
         TrackingError: if the store cannot be reached, read or written.
     """
-    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
+    uri = _uri(config.uri)
     with _reached(uri):
-        own = _experiment_of_project()
-        return Store(uri, own or find_or_create_experiment(uri, config.experiment))
+        if own := _experiment_of_project():
+            return Store(uri, own)
+        experiment_id = find_or_create_experiment(uri, config.experiment)
+        if uri.startswith("http"):  # changes nothing; a user who may only read is refused now
+            mlflow.MlflowClient().rename_experiment(experiment_id, config.experiment)
+        return Store(uri, experiment_id)
 
 
 def existing_store(experiment: str | None) -> Store:
@@ -91,7 +97,7 @@ def existing_store(experiment: str | None) -> Store:
     Raises:
         TrackingError: if there is no such store or experiment, or if it cannot be read.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
+    uri = _uri()
     database = _sqlite_file(uri)
     if database and not database.exists():
         raise TrackingError(f"tracking store {uri}: there is none yet; train.py makes it")
@@ -105,6 +111,20 @@ def existing_store(experiment: str | None) -> Store:
             names = ", ".join(e.name for e in client.search_experiments())
             raise TrackingError(f"experiment {experiment}: choose one of {names}")
     return Store(uri, found.experiment_id)
+
+
+def _uri(given: str | None = None) -> str:
+    """Return the store's URI; a server's user and password move to the variables for them.
+
+    In the URI they would stand in the message of a failed request, and so in a run's tags.
+    """
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
+    parts = urlsplit(uri)
+    if not (uri.startswith("http") and parts.username and parts.password):
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+    return without_password(uri)
 
 
 @contextmanager
@@ -209,19 +229,15 @@ def _sqlite_file(uri: str) -> Path | None:
 
 @contextmanager
 def _only_one(uri: str) -> Iterator[None]:
-    """Let one process at a time in, by a lock that SQLite keeps and that dies with its holder."""
+    """Let one process at a time set up or open a store in a file."""
     database = _sqlite_file(uri)
     if not database:
         yield
         return
     if not database.resolve().parent.is_dir():
         raise TrackingError(f"tracking store {uri}: no such folder")
-    lock = sqlite3.connect(f"{database}.lock", timeout=LOCK_TIMEOUT, isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
+    with only_one(Path(f"{database}.lock"), LOCK_TIMEOUT):
         yield
-    finally:
-        lock.close()
 
 
 @contextmanager

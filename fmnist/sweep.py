@@ -4,18 +4,23 @@ import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ValueType
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config import Metric, Promotion, Study, Tracking, check_numbers
-from fmnist.errors import ConfigError, FmnistError, one_line
+from fmnist.errors import USER_ERRORS, ConfigError, one_line
 
 if TYPE_CHECKING:
     from fmnist.study import OpenStudy
+
+MOST_JOBS = 10_000  # Hydra lists all jobs of a sweep, in memory, before it begins the first
+LISTING = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 begun: list[tuple["OpenStudy", Promotion | None]] = []
 """Studies under way, each with the rules by which it shall promote at its end."""
@@ -26,7 +31,7 @@ class StudyCallback(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse to promote a single run, which is no evidence."""
-        if config.promote:
+        if config.get("promote"):
             sys.exit("error: promote=true: needs a sweep over several seeds (-m)")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -34,17 +39,17 @@ class StudyCallback(Callback):
         from fmnist import study  # only now, because MLflow takes a second to import
         from fmnist.comparison import Statement
 
-        tracking, asked, rules = (
-            OmegaConf.to_object(config[key]) for key in ("tracking", "study", "promotion")
-        )
-        assert isinstance(tracking, Tracking) and isinstance(asked, Study)
-        assert isinstance(rules, Promotion)
-        swept = swept_values(config)
-        variants = {key: values for key, values in swept.items() if key != "seed"}
         try:
+            parts = [config[key] for key in ("tracking", "study", "promotion")]
+            tracking, asked, rules = map(OmegaConf.to_object, parts)
+            assert isinstance(tracking, Tracking) and isinstance(asked, Study)
+            assert isinstance(rules, Promotion)
+            for part in parts:
+                check_numbers(part, f"{part._key()}.")
+            swept = swept_values(config)
+            variants = {key: values for key, values in swept.items() if key != "seed"}
             _check_baseline(asked.baseline, variants)
             _check_metric(asked.metric, config.callbacks)
-            check_numbers(config.promotion, "promotion.")
             statement = Statement(
                 asked.question,
                 asked.metric.name,
@@ -60,7 +65,7 @@ class StudyCallback(Callback):
             )
             opened = study.begin(tracking, statement, name, str(config.hydra.sweep.dir))
             begun.append((opened, rules if config.promote else None))
-        except FmnistError as error:
+        except USER_ERRORS as error:
             sys.exit(f"error: {one_line(error)}")  # Hydra makes a mere warning of exceptions
 
 
@@ -125,17 +130,37 @@ def concluded_studies() -> Iterator[None]:
 
 
 def swept_values(config: DictConfig) -> dict[str, list[str]]:
-    """Return the keys that the sweep varies, as typed, with their values; none if unlimited."""
+    """Return the keys that the sweep varies, as typed, with their values; none if unlimited.
+
+    Raises:
+        ConfigError: if a key is given no value, or if there are more than `MOST_JOBS` jobs.
+    """
     params = config.hydra.sweeper.get("params") or {}
     task: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     swept: dict[str, list[str]] = {}
-    parser = OverridesParser.create()
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     for override in parser.parse_overrides([*(f"{k}={v}" for k, v in params.items()), *task]):
         key = override.get_key_element().lstrip("+")
         swept.pop(key, None)  # the command line goes before the sweeper's params
-        glob = override.value_type is ValueType.GLOB_CHOICE_SWEEP
-        if override.is_discrete_sweep() and not glob:
-            swept[key] = list(override.sweep_string_iterator())
+        if override.is_discrete_sweep():
+            swept[key] = _values(override)
         elif override.is_sweep_override():
             swept[key] = []
+    jobs = math.prod(len(values) for values in swept.values() if values)
+    if jobs > MOST_JOBS and config.hydra.sweeper._target_ == LISTING:
+        raise ConfigError(f"{', '.join(swept)}: more than {MOST_JOBS:,} jobs, which is the most")
     return swept
+
+
+def _values(override: Override) -> list[str]:
+    """Return the values that an override sweeps over, but no more than are needed to refuse it."""
+    sweep = override.value()
+    try:
+        ranged = isinstance(sweep, RangeSweep)
+        values = sweep.range() if ranged else override.sweep_string_iterator()
+        found = [str(value) for value in islice(values, MOST_JOBS + 1)]
+    except ValueError as error:  # a step of 0
+        raise ConfigError(f"{override.input_line}: {error}") from error
+    if not found:
+        raise ConfigError(f"{override.input_line}: there is no such value")
+    return found

@@ -1,90 +1,206 @@
 """What MLflow records of one run, from its inputs to its final status."""
 
-import hashlib
+import logging
 import os
 import tempfile
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run
 
+from fmnist import outbox, recorded
 from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, one_line
+from fmnist.liveness import alive, tags_of_process
+from fmnist.outbox import UNANSWERED, Outbox, UndeliveredError
 from fmnist.predictions import VALIDATION, Predictions
-from fmnist.provenance import choices, command, environment, installed, uncommitted
-from fmnist.store import Store, environment_variables, study_of
+from fmnist.provenance import (
+    choices,
+    code_digest,
+    command,
+    environment,
+    installed,
+    processor,
+    short_digest,
+    signature,
+    uncommitted,
+)
+from fmnist.resumption import SIGNATURE_TAG
+from fmnist.store import Store, environment_variables, without_password
+
+RESUMED_TAG = "resumed"  # how many times a stopped run went on
+REPRODUCES_TAG = "reproduces"  # run id of the run that this one repeats
+DIGEST_TAG = "weights.digest"  # .last and .best
+DIGESTS = "digests.json"
+"""Where a run keeps the SHA-256 of its weights and metrics, among its artifacts."""
+
+QUICK_ANSWERS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+LAST_WORDS = 5.0  # seconds for a run that is stopped to say so
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """An open run, and the way to its store."""
+
+    run: Run
+    outbox: Outbox
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return str(self.run.info.run_id)
 
 
 @contextmanager
-def tracked_run(store: Store, config: Config, dataset: Dataset) -> Iterator[Run]:
+def tracked_run(
+    store: Store,
+    config: Config,
+    dataset: Dataset,
+    study: str | None = None,
+    earlier: Run | None = None,
+    original: Run | None = None,
+) -> Iterator[Tracked]:
     """Open a run that knows all its inputs, and close it with the status that is true.
 
     Under `mlflow run` it is the run that `mlflow run` opened; in a sweep each job is a child of
     the study's run. Ends as FINISHED, as KILLED on Ctrl-C and SIGTERM, or as
-    FAILED with the error as a tag and its traceback as `error.txt`.
+    FAILED with the error as a tag and its traceback as `error.txt`. If the store does not answer
+    any more, it is left RUNNING there.
+
+    Args:
+        store: where it is tracked.
+        config: of the run.
+        dataset: which it trains on.
+        study: run id of the study whose job it is.
+        earlier: the run itself, if it was begun and stopped before.
+        original: the run that it shall reproduce.
     """
-    hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    sweep = hydra.sweep.dir if hydra and hydra.mode is RunMode.MULTIRUN else None
-    study = study_of(store, sweep) if sweep else None
-    opened = None if sweep else os.environ.get("MLFLOW_RUN_ID")
-    # In a sweep the first job would take the opened run for itself, and its end forget it.
-    with environment_variables(**({"MLFLOW_RUN_ID": None} if sweep else {})):
-        run = mlflow.start_run(
-            experiment_id=store.experiment_id,
-            run_name=None if opened else f"{config.model.name} seed {config.seed}",
-            parent_run_id=study,
-            nested=bool(study),
-        )
+    # In a sweep the first job would take the run of `mlflow run` for itself, its end forget it.
+    own = {"MLFLOW_RUN_ID": None} if study else {}
+    with (
+        environment_variables(**QUICK_ANSWERS, **own),
+        alive(config.output_dir),
+        outbox.opened(config.tracking.patience) as opened,
+    ):
+        tags = tags_of_process(config.output_dir)
+        if earlier:
+            run = _gone_on(earlier, tags)
+        else:
+            run = _begun(store, config, tags | _origin(config, dataset), study, original)
+        tell = partial(MlflowClient().set_terminated, run.info.run_id)
+        status = "RUNNING"  # what MLflow takes it for where the store was not told
         try:
-            _log_params(config, run)
-            _log_inputs(config, dataset)
-            yield run
+            if earlier is None:
+                _log_params(config, run, original)
+                _log_inputs(config, dataset)
+            yield Tracked(run, opened)
+            opened.insist(partial(tell, "FINISHED"))
+            status = "FINISHED"
+        except UndeliveredError as reason:
+            raise UndeliveredError(
+                f"tracking store {without_password(store.uri)}: does not answer ({reason}); all is "
+                f"kept in {config.output_dir}, and sent by: "
+                f"python train.py resume={run.info.run_id}"
+            ) from reason
         except KeyboardInterrupt:
-            mlflow.end_run("KILLED")
+            status = _ended_as("KILLED", opened, tell)
             raise
         except BaseException as error:
-            mlflow.set_tag("error", f"{type(error).__name__}: {one_line(error)}"[:500])
-            mlflow.log_text(traceback.format_exc(), "error.txt")
-            mlflow.end_run("FAILED")
+            status = _ended_as("FAILED", opened, tell, error)
             raise
-        mlflow.end_run()
+        finally:
+            with suppress(*UNANSWERED):  # the store knows already; MLflow has to forget the run
+                mlflow.end_run(status)
 
 
-def _log_params(config: Config, run: Run) -> None:
-    params = config.params() | choices()
-    for key, recorded in run.data.params.items():  # none, unless `mlflow run` opened the run
-        if str(params.get(key, recorded)) != recorded:
-            raise ConfigError(f"{key}={params[key]}: `mlflow run` has {recorded}; use -P {key}=")
+def _gone_on(earlier: Run, tags: dict[str, str]) -> Run:
+    """Open a run again that was stopped."""
+    times = int(earlier.data.tags.get(RESUMED_TAG, 0)) + 1
+    run = mlflow.start_run(run_id=earlier.info.run_id, tags=tags | {RESUMED_TAG: times})
+    if "error" in earlier.data.tags:
+        mlflow.delete_tag("error")
+    return run
+
+
+def _begun(
+    store: Store, config: Config, tags: dict[str, str], study: str | None, original: Run | None
+) -> Run:
+    name = f"{config.model.name} seed {config.seed}"
+    if original:
+        tags[REPRODUCES_TAG] = original.info.run_id
+        tags["command"] = f"python -m fmnist reproduce {original.info.run_id}"
+        name = f"reproduces {original.info.run_name}"
+    opened = None if study else os.environ.get("MLFLOW_RUN_ID")
+    return mlflow.start_run(
+        experiment_id=store.experiment_id,
+        run_name=None if opened else name,
+        parent_run_id=study,
+        nested=bool(study),
+        tags=tags,
+    )
+
+
+def _origin(config: Config, dataset: Dataset) -> dict[str, str]:
+    """Return the tags that say what is run, by which code, on which data."""
+    patch = uncommitted()
+    tags = {
+        SIGNATURE_TAG: signature(config, dataset.fingerprint),
+        "command": command(),
+        "code.digest": code_digest(),
+        "data.fingerprint": dataset.fingerprint,
+        "git.dirty": str(bool(patch)).lower(),
+        "processor": processor(),
+    }
+    return tags | ({"git.patch": short_digest(patch)} if patch else {})
+
+
+def _ended_as(
+    status: str, opened: Outbox, tell: Callable[[str], object], error: BaseException | None = None
+) -> str:
+    """Tell the store how a run ended; return what it takes it for if it does not answer."""
+    try:
+        opened.flush(LAST_WORDS)
+        if error:
+            mlflow.set_tag("error", f"{type(error).__name__}: {one_line(error)}"[:500])
+            mlflow.log_text("".join(traceback.format_exception(error)), "error.txt")
+        tell(status)
+    except (*UNANSWERED, UndeliveredError) as reason:
+        log.warning("the tracking store was not told that the run is %s: %s", status, reason)
+        return "RUNNING"
+    return status
+
+
+def _log_params(config: Config, run: Run, original: Run | None) -> None:
+    own = original.data.params if original else choices()
+    params = own | config.params()
+    for key, given in run.data.params.items():  # none, unless `mlflow run` opened the run
+        if str(params.get(key, given)) != given:
+            raise ConfigError(f"{key}={params[key]}: `mlflow run` has {given}; use -P {key}=")
     mlflow.log_params(params)
 
 
 def _log_inputs(config: Config, dataset: Dataset) -> None:
-    patch = uncommitted()
-    machine = environment()
-    tags = {
-        "command": command(),
-        "data.fingerprint": dataset.fingerprint,
-        "git.dirty": str(bool(patch)).lower(),
-        "processor": machine["processor"],
-        "output_dir": config.output_dir,
-    }
-    if patch:
-        tags["git.patch"] = hashlib.sha256(patch.encode()).hexdigest()[:16]
-    mlflow.set_tags(tags)
-    mlflow.log_dict(machine, "environment/environment.json")
+    """Log all that it takes to repeat the run; the data sets last, which tell that it is done."""
+    mlflow.log_text(recorded.record(config), recorded.CONFIGURATION)
+    mlflow.log_dict(environment(), "environment/environment.json")
     mlflow.log_text(installed(), "environment/requirements.txt")
-    if patch:
+    if patch := uncommitted():
         mlflow.log_text(patch, "code/uncommitted.diff")
     hydra_folder = Path(config.output_dir, ".hydra")
-    if hydra_folder.is_dir():
+    if HydraConfig.initialized() and hydra_folder.is_dir():
         mlflow.log_artifacts(str(hydra_folder), "config")
     _log_dataset(dataset)
 
@@ -110,3 +226,16 @@ def log_predictions(predictions: Predictions) -> None:
         path = Path(folder, Path(VALIDATION).name)
         predictions.save(path)
         mlflow.log_artifact(str(path), str(Path(VALIDATION).parent))
+
+
+def log_digests(digests: Mapping[str, Any]) -> None:
+    """Log the SHA-256 of weights and metrics; that of the weights as tags, too."""
+    mlflow.log_dict(dict(digests), DIGESTS)
+    weights = ("last", "best")
+    mlflow.set_tags({f"{DIGEST_TAG}.{key}": digests[key] for key in weights if key in digests})
+
+
+def log_missing_metrics(run_id: str, metrics: dict[str, float]) -> None:
+    """Log metrics of a whole run, but none a second time."""
+    there = mlflow.get_run(run_id).data.metrics
+    mlflow.log_metrics({key: value for key, value in metrics.items() if key not in there})

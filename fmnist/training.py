@@ -3,19 +3,24 @@
 import gc
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist.callbacks import EpochMetrics, ProgressLine, StopAtDivergence, shortest
-from fmnist.config import Config, Engine, create
+from fmnist.building import create
+from fmnist.callbacks import EpochMetrics, ProgressLine, Report, StopAtDivergence, shortest
+from fmnist.config import Config, Engine
 from fmnist.data import Dataset, Part
 from fmnist.engine import CannotCompile, CompiledEpoch, compiled_epoch
 from fmnist.errors import ConfigError
 from fmnist.health import LayerHealth
 from fmnist.models import build
+from fmnist.provenance import usable_processors
+from fmnist.snapshot import Snapshot, Snapshots, digest_of_weights
 
 log = logging.getLogger(__name__)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a sweep traces many models, on purpose
@@ -80,35 +85,81 @@ def program_for(
         return None
 
 
+def use_threads(count: int) -> None:
+    """Let TensorFlow use `count` threads, on which the bits of the weights depend.
+
+    Raises:
+        ConfigError: if it has begun with another number, which it cannot change any more.
+    """
+    threading = tf.config.threading
+    if (threading.get_intra_op_parallelism_threads() or usable_processors()) == count:
+        return
+    try:
+        threading.set_intra_op_parallelism_threads(count)
+        threading.set_inter_op_parallelism_threads(count)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"training.threads={count}: this process has begun to compute with "
+            f"{threading.get_intra_op_parallelism_threads()}; choose one number for a whole sweep"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training left behind, beside the weights.
+
+    Attributes:
+        history: the value of each metric after each epoch.
+        digests: SHA-256 of each epoch's "weights" and "metrics".
+    """
+
+    history: dict[str, list[float]]
+    digests: list[dict[str, str]]
+
+
 def fit(
     model: keras.Model,
     dataset: Dataset,
     config: Config,
     callbacks: Sequence[keras.callbacks.Callback],
     program: CompiledEpoch | None,
-) -> dict[str, list[float]]:
+    run_id: str,
+    earlier: Snapshot | None,
+) -> Fitted:
     """Train, by `program` if it is given and compiles, else by stock Keras.
 
     Both engines see the same batches in the same order.
 
-    Returns:
-        The value of each metric after each epoch.
+    Args:
+        model: built and compiled.
+        dataset: to train on.
+        config: of the run.
+        callbacks: those of the configuration.
+        program: of the compiled engine.
+        run_id: of the MLflow run.
+        earlier: where training goes on; None: it begins.
     """
     keras.utils.set_random_seed(config.seed)  # whether a program was made anew leaves no trace
-    orders = epoch_orders(len(dataset.train), config.training.epochs, config.seed)
+    epochs, done = config.training.epochs, 0
+    if earlier:
+        done = epochs if earlier.stopped else earlier.epochs
+        _continue_files(callbacks, earlier.epochs)
+    orders = epoch_orders(len(dataset.train), min(done, epochs - 1), epochs, config.seed)
     fitting = {
-        "epochs": config.training.epochs,
+        "initial_epoch": done,
+        "epochs": epochs,
         "shuffle": False,  # the orders are random already
         "validation_data": scoring_batches(dataset.validation),
         "verbose": 0,
     }
 
-    def fitted(data: tf.data.Dataset, steps: int, engine: Engine) -> dict[str, list[float]]:
-        watching = [EpochMetrics(engine), *callbacks, ProgressLine(), StopAtDivergence()]
-        history: dict[str, list[float]] = model.fit(
-            data, steps_per_epoch=steps, callbacks=watching, **fitting
-        ).history
-        return history
+    def fitted(data: tf.data.Dataset, steps: int, engine: Engine) -> Fitted:
+        metrics, history = EpochMetrics(), keras.callbacks.History()
+        watched = [metrics, *callbacks, ProgressLine(), StopAtDivergence(), history]
+        snapshots = Snapshots(config.output_dir, run_id, watched, earlier)
+        watching = [*watched, snapshots, Report(run_id, engine, metrics)]
+        model.fit(data, steps_per_epoch=steps, callbacks=watching, **fitting)
+        return Fitted(history.history, snapshots.digests)
 
     if program is not None:
         try:
@@ -121,9 +172,19 @@ def fit(
     return fitted(batches, -(-len(dataset.train) // size), Engine.keras)
 
 
-def epoch_orders(examples: int, epochs: int, seed: int) -> tf.data.Dataset:
+def _continue_files(callbacks: Sequence[keras.callbacks.Callback], epochs: int) -> None:
+    """Let what a callback writes line by line go on behind the epochs that are done."""
+    for callback in callbacks:
+        path = Path(getattr(callback, "filename", ""))
+        if isinstance(callback, keras.callbacks.CSVLogger) and path.is_file():
+            lines = path.read_text().splitlines(keepends=True)
+            path.write_text("".join(lines[: 1 + epochs]))
+            callback.append = True
+
+
+def epoch_orders(examples: int, begin: int, end: int, seed: int) -> tf.data.Dataset:
     """Return for each epoch the order (examples,) int32 of its examples, drawn from seed, epoch."""
-    orders = tf.data.Dataset.range(epochs).map(
+    orders = tf.data.Dataset.range(begin, end).map(
         lambda epoch: tf.random.experimental.stateless_shuffle(tf.range(examples), (seed, epoch))
     )
     return without_autotune(orders)
@@ -158,22 +219,24 @@ def evaluate(
     dataset: Dataset,
     history: Mapping[str, Sequence[float]],
     callbacks: Sequence[keras.callbacks.Callback],
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, str]]:
     """Score the last weights and the best checkpoint, on validation and, only now, on test.
 
     Leaves the weights of the best checkpoint, if one was kept, in `model`.
 
     Returns:
-        `{best,last}_{val,test}_{loss,accuracy}` with `best_epoch`, counted from 1; without a
-        checkpoint there is no "best".
+        `{best,last}_{val,test}_{loss,accuracy}` with `best_epoch`, counted from 1, and the SHA-256
+        of the weights; without a checkpoint there is no "best".
     """
     scores = score(model, dataset, "last")
+    digests = {"last": digest_of_weights(model)}
     checkpoint = best_checkpoint(callbacks)
     if checkpoint is not None:
         model.load_weights(checkpoint.filepath)
         scores |= score(model, dataset, "best")
         scores["best_epoch"] = history[checkpoint.monitor].index(checkpoint.best) + 1
-    return scores
+        digests["best"] = digest_of_weights(model)
+    return scores, digests
 
 
 def best_checkpoint(

@@ -5,7 +5,8 @@ import pytest
 from hydra.errors import HydraException
 
 from conftest import QUICK
-from fmnist.config import Activation, Config, Initializer, create
+from fmnist.building import create
+from fmnist.config import Activation, Config, Initializer
 from fmnist.errors import ConfigError, one_line
 
 SHARED = {

@@ -6,7 +6,7 @@ from sklearn.preprocessing import StandardScaler
 
 from conftest import write_idx
 from fmnist import data
-from fmnist.config import create
+from fmnist.building import create
 from fmnist.errors import ConfigError, DataError
 
 

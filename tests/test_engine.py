@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from conftest import ENVIRONMENT, PROJECT, QUICK, composed, runs_in
 from fmnist import engine, models, training
-from fmnist.config import Engine, create
+from fmnist.building import create
+from fmnist.config import Engine
 from fmnist.engine import CannotCompile, compiled_epoch, needs_every_batch, state
 from fmnist.lowering import AlphaDropout, Dropout, fast_copy, selu
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import QUICK, composed, runs_in, write_idx
-from fmnist.config import create
+from fmnist.building import create
 from fmnist.errors import ConfigError, DataError, FmnistError, Terminated, TrainingError
 from fmnist.experiment import run as run_experiment
 from fmnist.model_artifact import digest as model_digest

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from fmnist.config import create
+from fmnist.building import create
 from fmnist.models import build
 from fmnist.training import compiled_model
 

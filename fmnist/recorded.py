@@ -1,0 +1,123 @@
+"""The resolved configuration of a run as the run records it, and as it is read back from there.
+
+A tracking store is a place where others write: what comes from it names only data sets, optimizers
+and callbacks of Keras and of this package, and writes only into the folder of the new run.
+"""
+
+import json
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fmnist import PROJECT
+from fmnist.building import HOUSES, targets
+from fmnist.config import SCHEMAS, UNDECIDING, Config
+from fmnist.errors import ConfigError, one_line
+
+CONFIGURATION = "config/resolved.json"
+"""Where a run keeps it, among its artifacts."""
+
+OUTPUT_DIR = "${output_dir}"  # stands for the folder of the run
+LARGEST = 1 << 20  # bytes; ours have two thousand
+
+
+def record(config: Config) -> str:
+    """Return as JSON what decides the result of a run, its paths relative to its folder."""
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: placed(child) for key, child in value.items()}
+        if isinstance(value, list | tuple):
+            return [placed(child) for child in value]
+        if isinstance(value, Enum):
+            return value.name
+        if isinstance(value, str) and f"{value}/".startswith(f"{config.output_dir}/"):
+            return OUTPUT_DIR + value[len(config.output_dir) :]
+        return value
+
+    return json.dumps(placed(config.decisive()), indent=1)
+
+
+def config_of(recorded: bytes | str, output_dir: str, uri: str | None) -> Config:
+    """Make the configuration of a run in `output_dir` of what another run recorded.
+
+    Args:
+        recorded: what `record` returned, or what somebody made of it.
+        output_dir: the folder of the new run.
+        uri: of the tracking store.
+
+    Raises:
+        ConfigError: if it is no configuration, or one that reaches beyond what a run may do.
+    """
+    try:
+        if len(recorded) > LARGEST:
+            raise ConfigError(f"{len(recorded)} bytes are more than any configuration has")
+        values = json.loads(recorded)
+        if not isinstance(values, dict):
+            raise ConfigError("is no mapping")
+        _check_targets(values)
+        values = {key: _placed(child, key, output_dir) for key, child in values.items()}
+        return _typed(values, output_dir, uri)
+    except (ValueError, RecursionError, OmegaConfBaseException, ConfigError) as error:
+        raise ConfigError(f"{CONFIGURATION}: {one_line(error)}") from error
+
+
+def moved(config: Config, output_dir: str) -> Config:
+    """Return the configuration of the same run in another folder."""
+    return config_of(record(config), output_dir, config.tracking.uri)
+
+
+def _check_targets(values: dict[str, Any]) -> None:
+    """Refuse what `create` would have to import to look at it."""
+    for path, target in targets(values, ""):
+        if target.partition(".")[0] not in HOUSES:
+            raise ConfigError(f"{path[1:]}={target}: must be of {' or '.join(HOUSES)}")
+
+
+def _placed(value: Any, path: str, output_dir: str) -> Any:
+    """Put the folder of the run into every path, and refuse a path that leaves it."""
+    if isinstance(value, dict):
+        return {key: _placed(child, f"{path}.{key}", output_dir) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_placed(child, path, output_dir) for child in value]
+    if not isinstance(value, str):
+        return value
+    rest = value.removeprefix(OUTPUT_DIR)
+    outside = (PurePath(rest).is_absolute() and rest == value) or value.startswith("~")
+    if "${" in rest or ".." in PurePath(rest).parts or (outside and path.startswith("callbacks.")):
+        raise ConfigError(f"{path}={value[:100]}: reaches out of the folder of the run")
+    return output_dir + rest if rest != value else value
+
+
+def _typed(values: dict[str, Any], output_dir: str, uri: str | None) -> Config:
+    """Check types and limits as Hydra does when it composes."""
+    if undeciding := values.keys() & UNDECIDING:
+        raise ConfigError(f"{', '.join(undeciding)}: decides nothing, and is not recorded")
+    usual: Any = OmegaConf.load(PROJECT / "conf" / "train.yaml")
+    usual.output_dir = output_dir
+    nodes = {key: usual[key] for key in UNDECIDING} | values
+    for key in ("data", "optimizer"):
+        nodes[key] = _with_schema(nodes.get(key), key)
+    callbacks = nodes.get("callbacks")
+    if not isinstance(callbacks, dict):
+        raise ConfigError("callbacks: must be a mapping")
+    nodes["callbacks"] = {
+        name: node and _with_schema(node, f"callbacks.{name}") for name, node in callbacks.items()
+    }
+    composed = OmegaConf.merge(OmegaConf.structured(Config), nodes)
+    composed.tracking.uri = uri
+    return Config.from_hydra(composed)  # type: ignore[arg-type]
+
+
+def _with_schema(node: Any, key: str) -> Any:
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ConfigError(f"{key}: has no _target_")
+    schema = SCHEMAS.get(node["_target_"])
+    if schema is None:
+        return node
+    typed = OmegaConf.structured(schema)
+    OmegaConf.set_struct(typed, False)  # a run may have added arguments with +
+    return OmegaConf.merge(typed, node)

@@ -1,0 +1,130 @@
+"""Which stopped run goes on: the one that `resume=` names, or that of an interrupted sweep."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from mlflow.entities import LifecycleStage, Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from fmnist import recorded
+from fmnist.config import Config
+from fmnist.data import Dataset
+from fmnist.differences import differences
+from fmnist.errors import ConfigError
+from fmnist.liveness import FOLDER_TAG, HOST_TAG, PID_TAG, is_alive
+from fmnist.provenance import signature
+from fmnist.records import artifact
+from fmnist.store import SWEEP_TAG, Store, search, study_of
+
+SIGNATURE_TAG = "signature"
+TOGETHER = ("resume=", "tracking.")  # overrides that may stand beside `resume=`
+
+
+def current_study(store: Store) -> str | None:
+    """Return the run id of the study that this job belongs to; None if it is no job of a sweep."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if hydra is None or hydra.mode is not RunMode.MULTIRUN:
+        return None
+    return study_of(store, hydra.sweep.dir)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run that was begun before, and its configuration, in its own folder."""
+
+    run: Run
+    config: Config
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return str(self.run.info.run_id)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return bool(self.run.info.status == "FINISHED")
+
+
+def named(store: Store, config: Config) -> Earlier:
+    """Return the run that `resume=` names.
+
+    Raises:
+        ConfigError: if there is no such run, or if it cannot go on here.
+    """
+    asked = f"resume={config.resume}"
+    if HydraConfig.initialized():
+        overrides = HydraConfig.get().overrides.task
+        if other := [o for o in overrides if not o.lstrip("+").startswith(TOGETHER)]:
+            raise ConfigError(f"{asked}: goes on as it began, so without {' '.join(other)}")
+    run = _find_run(str(config.resume))
+    if run is None:
+        raise ConfigError(f"{asked}: there is no such run in this store")
+    tags = run.data.tags
+    if reason := _why_not(run):
+        raise ConfigError(f"{asked}: {reason}")
+    content = artifact(run.info.run_id, recorded.CONFIGURATION)
+    if content is None:
+        raise ConfigError(f"{asked}: has no {recorded.CONFIGURATION}")
+    own = recorded.config_of(content, tags[FOLDER_TAG], config.tracking.uri)
+    return Earlier(run, dataclasses.replace(own, tracking=config.tracking))
+
+
+def _find_run(run_id: str) -> Run | None:
+    try:
+        run = mlflow.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+
+
+def _why_not(run: Run) -> str | None:
+    """Say why a run cannot go on; None: it can."""
+    tags = run.data.tags
+    if SWEEP_TAG in tags:
+        return "is a sweep; its command, typed again, continues it"
+    if run.info.status == "FINISHED":
+        return "is finished"
+    if SIGNATURE_TAG not in tags or not (run.inputs and run.inputs.dataset_inputs):
+        return "was stopped before training began; train it anew"
+    if is_alive(run):
+        return f"is being made by process {tags[PID_TAG]} on {tags[HOST_TAG]}"
+    if not Path(tags[FOLDER_TAG]).is_dir():
+        return f"its folder {tags[FOLDER_TAG]}, on {tags[HOST_TAG]}, is not here"
+    return None
+
+
+def check_same(earlier: Earlier, dataset: Dataset) -> None:
+    """Refuse to go on with other data, code or libraries than the run began with.
+
+    Raises:
+        ConfigError: if the weights would not be those that the run would have had.
+    """
+    begun_as = earlier.run.data.tags[SIGNATURE_TAG]
+    if signature(earlier.config, dataset.fingerprint) != begun_as:
+        differing = differences(earlier.run, dataset) or ["its configuration"]
+        raise ConfigError(
+            f"resume={earlier.run_id}: would not come to the weights that it began: "
+            + "; ".join(differing)
+        )
+
+
+def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> Earlier | None:
+    """Return the run of a study that is the same as `config`: finished, else one that can go on."""
+    same = signature(config, dataset.fingerprint)
+    condition = f"tags.{SIGNATURE_TAG} = '{same}' AND tags.{MLFLOW_PARENT_RUN_ID} = '{study}'"
+    runs = search(store, condition)
+    for run in runs:
+        if run.info.status == "FINISHED":
+            return Earlier(run, config)
+    for run in runs:
+        if _why_not(run) is None:
+            return Earlier(run, recorded.moved(config, run.data.tags[FOLDER_TAG]))
+    return None
