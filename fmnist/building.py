@@ -29,6 +29,8 @@ def create(key: str, node: dict[str, Any]) -> Any:
     Raises:
         ConfigError: if the target does not exist, is of another kind, or refuses its arguments.
     """
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ConfigError(f"{key}: has no _target_")
     _check_kind(key, node["_target_"])
     for path, target in targets({k: v for k, v in node.items() if k != "_target_"}, key):
         _check_house(path, target)

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -67,6 +67,7 @@ REMEDIES = {
     "401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user it knows",
     "403": "this user may not do that; an admin of the server gives permissions",
 }
+LONGEST_LINE = 2000  # characters; what was typed may be longer, and is part of many messages
 job_has_begun = False
 
 
@@ -75,7 +76,16 @@ class Terminated(KeyboardInterrupt):
 
 
 def one_line(error: BaseException) -> str:
-    """Say what was wrong, and what is allowed, in one line.
+    """Say what was wrong, and what is allowed, in one line."""
+    line = " ".join(_reason(error).split()) or type(error).__name__
+    if "maximum recursion depth" in line:
+        return "the configuration is nested too deeply, or refers to itself"
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
+
+
+def _reason(error: BaseException) -> str:
+    """Return the message of an error.
 
     Hydra's and OmegaConf's messages span several lines and leave the key to a footer; here the
     key comes first, and a wrong choice is followed by the choices.
@@ -91,6 +101,8 @@ def one_line(error: BaseException) -> str:
             return f"the server refuses {refused[1]} ({refused[2]}): {REMEDIES[refused[2]]}"
         if ambiguous := re.match("Ambiguous value for argument '(.*?)'", text):
             return f"{ambiguous[1]}: several values are a sweep, which -m starts"
+        if isinstance(error, OverrideParseException) and error.override not in text:
+            return f"{error.override}: {text}"
         return text
     reason = str(error.msg).partition("\n")[0]
     if isinstance(error, MissingMandatoryValue) or "is not Optional" in reason:

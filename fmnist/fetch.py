@@ -1,5 +1,6 @@
 """Find the real Fashion-MNIST on this machine, or fetch it once into Keras's cache folder."""
 
+import http.client
 import logging
 import os
 import shutil
@@ -29,6 +30,15 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 SILENCE = 15.0  # seconds without a byte after which a server counts as unreachable
 CHUNK = 1 << 16
+LARGEST = 100_000_000  # bytes; the largest of the four files has 26 million
+
+FETCH_ERRORS = (
+    DataError,
+    OSError,
+    subprocess.SubprocessError,
+    http.client.HTTPException,  # an answer that is none
+    ValueError,  # an address that is none
+)
 
 log = logging.getLogger(__name__)
 console = Console(stderr=True)
@@ -71,7 +81,7 @@ def find_or_fetch(url: str, timeout: float) -> tuple[IdxFiles, str]:
     for source, fetch in sources:
         try:
             return _fetch(fetch, cache), source
-        except (DataError, OSError, subprocess.SubprocessError) as error:
+        except FETCH_ERRORS as error:
             log.warning("could not fetch from %s: %s", source, error)
             tried.append(f"{source} ({error})")
     raise DataError(
@@ -96,8 +106,14 @@ def _fetch(fetch: Callable[[Path], None], cache: Path) -> IdxFiles:
 
 
 def _download(url: str, into: Path, timeout: float) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    # A file gets no bar: it would begin with an empty line.
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for name in DIMENSIONS:
             deadline = time.monotonic() + timeout
             request = urllib.request.urlopen(f"{url}/{name}.gz", timeout=min(SILENCE, timeout))
@@ -106,6 +122,8 @@ def _download(url: str, into: Path, timeout: float) -> None:
                 task = progress.add_task(name, total=size)
                 while chunk := response.read(CHUNK):
                     progress.advance(task, file.write(chunk))
+                    if file.tell() > LARGEST:
+                        raise DataError(f"{name}.gz has more than {LARGEST:,} bytes")
                     if time.monotonic() > deadline:
                         raise DataError(f"{name}.gz took longer than data.timeout={timeout:g} s")
 

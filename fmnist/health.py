@@ -57,7 +57,8 @@ class LayerHealth(keras.callbacks.Callback):
 
     def on_resume(self) -> None:
         """Log what a stopped process measured and did not log."""
-        outbox.send(partial(self._log_missing, len(self.history)))
+        for moments in range(1, 1 + len(self.history)):
+            outbox.send(partial(self._log, moments))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measure the weights as they were drawn."""
@@ -88,14 +89,11 @@ class LayerHealth(keras.callbacks.Callback):
         return layers
 
     def _log(self, moments: int) -> None:
-        names = [layer.name for layer in self.layers]
-        log_health(self.run_id, names, np.array(self.history[:moments]), self.params["epochs"])
-
-    def _log_missing(self, moments: int) -> None:
+        """Log the first `moments` measurements, unless a process that was stopped had done so."""
         files = MlflowClient().list_artifacts(self.run_id, "images")
-        for moment in range(moments):
-            if not any(f"/{PICTURES}+step+{moment}+" in file.path for file in files):
-                self._log(moment + 1)
+        if not any(f"/{PICTURES}+step+{moments - 1}+" in file.path for file in files):
+            names = [layer.name for layer in self.layers]
+            log_health(self.run_id, names, np.array(self.history[:moments]), self.params["epochs"])
 
 
 def log_health(run_id: str, names: list[str], history: NDArray[np.float64], epochs: int) -> None:

@@ -16,6 +16,8 @@ STANDARD_INPUT = "-"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".npy")  # what is taken from a folder
 NUMPY = b"\x93NUMPY"  # how an .npy file begins
 CLOSE = 0.05 * 255  # a colour is that of the corner within 5 % of the largest intensity
+MOST_BYTES = 256 * 2**20  # of a file; 340,000 images of 28 x 28 in one .npy
+Image.MAX_IMAGE_PIXELS = 50_000_000  # of a large camera; such a picture takes about 1 GB here
 
 Images = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -53,13 +55,28 @@ def read(name: str, shape: tuple[int, int]) -> Images:
     Raises:
         ImageError: if the file cannot be read, or holds nothing of the kind.
     """
-    try:
-        content = sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{name}: {error.strerror}") from error
+    content = _content(name)
     if content.startswith(NUMPY):
         return _array(name, content, shape)
     return like_the_data_set(_picture(name, content), shape)[np.newaxis]
+
+
+def _content(name: str) -> bytes:
+    """Return the bytes of a file; nothing else that has a name is read, which may never end."""
+    path = Path(name)
+    try:
+        if name == STANDARD_INPUT:
+            content = sys.stdin.buffer.read(MOST_BYTES + 1)
+        elif path.is_file() or not path.exists():
+            with path.open("rb") as file:
+                content = file.read(MOST_BYTES + 1)
+        else:
+            raise ImageError(f"{name}: is no file; {STANDARD_INPUT} is standard input")
+    except OSError as error:
+        raise ImageError(f"{name}: {error.strerror}") from error
+    if len(content) > MOST_BYTES:
+        raise ImageError(f"{name}: has more than {MOST_BYTES:,} bytes")
+    return content
 
 
 def like_the_data_set(picture: Image.Image, shape: tuple[int, int]) -> Images:
@@ -139,6 +156,7 @@ def _array(name: str, content: bytes, shape: tuple[int, int]) -> Images:
 def _picture(name: str, content: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF data, say, the picture may be good
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
             picture = ImageOps.exif_transpose(opened)
@@ -147,7 +165,7 @@ def _picture(name: str, content: bytes) -> Image.Image:
         return picture
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: is no PNG, JPEG or .npy file") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{name}: is damaged: {error}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+    except Exception as error:  # Pillow has many for a file that is damaged
+        raise ImageError(f"{name}: is damaged: {error}") from error

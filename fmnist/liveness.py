@@ -14,6 +14,7 @@ from fmnist.errors import TrackingError
 from fmnist.files import is_held, only_one
 
 HOST_TAG, PID_TAG, FOLDER_TAG = "host", "pid", "output_dir"
+SIGNATURE_TAG = "signature"  # what a run has in common with all that come to the same weights
 HEARTBEAT_TAG = "heartbeat"  # milliseconds since 1970, after each epoch
 INTERRUPTED = "interrupted"
 LOCK = "running.lock"  # in the folder of a run or a sweep, held as long as its process lives

@@ -16,12 +16,11 @@ from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.differences import differences
 from fmnist.errors import ConfigError
-from fmnist.liveness import FOLDER_TAG, HOST_TAG, PID_TAG, is_alive
+from fmnist.liveness import FOLDER_TAG, HOST_TAG, PID_TAG, SIGNATURE_TAG, is_alive
 from fmnist.provenance import signature
 from fmnist.records import artifact
 from fmnist.store import SWEEP_TAG, Store, search, study_of
 
-SIGNATURE_TAG = "signature"
 TOGETHER = ("resume=", "tracking.")  # overrides that may stand beside `resume=`
 
 

@@ -19,6 +19,7 @@ from fmnist.files import replacing
 FILE = "snapshot.npz"
 """In the folder of a run, until the run is finished."""
 
+NOT_STATE = ("params", "_params", "min_delta")  # Keras turns the sign of the last one, once
 ARRAY = "__array__"  # marks in a state, with its number, where an array stood
 
 
@@ -141,7 +142,7 @@ def digest_of_weights(model: keras.Model) -> str:
 
 def plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
     """Return the attributes that are numbers, words, arrays, and lists and mappings of these."""
-    own = {key: value for key, value in vars(callback).items() if key not in ("params", "_params")}
+    own = {key: value for key, value in vars(callback).items() if key not in NOT_STATE}
     return {key: value for key, value in own.items() if _is_plain(value)}
 
 

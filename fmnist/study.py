@@ -21,6 +21,7 @@ from fmnist.comparison import Comparison, Statement, comparison
 from fmnist.config import Tracking
 from fmnist.diagnosis import Health
 from fmnist.errors import ComparisonError, TrackingError, one_line
+from fmnist.liveness import HOST_TAG, PID_TAG, SIGNATURE_TAG, is_alive, status, tags_of_process
 from fmnist.pooling import Trained
 from fmnist.predictions import accuracy_by_class, disagreement
 from fmnist.store import STUDY_TAG, SWEEP_TAG, Store, open_store, search
@@ -42,10 +43,20 @@ class OpenStudy:
     run_id: str
 
 
-def begin(tracking: Tracking, statement: Statement, name: str, sweep: str) -> OpenStudy:
+def begin(
+    tracking: Tracking, statement: Statement, name: str, sweep: str, asked: str | None = None
+) -> OpenStudy:
     """Open the parent run, which the jobs find by the folder `sweep`, and state the question.
 
-    Under `mlflow run` the run that it opened becomes the parent.
+    Under `mlflow run` the run that it opened becomes the parent. A study that was begun by the
+    same command and not finished goes on.
+
+    Args:
+        tracking: where.
+        statement: the question.
+        name: of the parent run.
+        sweep: the folder of the sweep.
+        asked: digest of the command, code included, by which it is the same; None: begin anew.
 
     Raises:
         TrackingError: if the store cannot be used.
@@ -53,20 +64,41 @@ def begin(tracking: Tracking, statement: Statement, name: str, sweep: str) -> Op
     store = open_store(tracking)
     client = mlflow.MlflowClient()
     run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id is None and asked:
+        run_id = _unfinished(store, asked)
     if run_id is None:
         with mlflow.start_run(experiment_id=store.experiment_id, run_name=name) as run:
             run_id = run.info.run_id
-        client.update_run(run_id, "RUNNING")
+    client.update_run(run_id, "RUNNING")
     for key, value in {
         STUDY_TAG: json.dumps(dataclasses.asdict(statement)),
         SWEEP_TAG: sweep,
         NOTE: statement.question,
+        **({SIGNATURE_TAG: asked} if asked else {}),
+        **tags_of_process(sweep),
     }.items():
         client.set_tag(run_id, key, value)
     return OpenStudy(store, run_id)
 
 
-def conclude(study: OpenStudy, status: str) -> None:
+def _unfinished(store: Store, asked: str) -> str | None:
+    """Return the run id of a study of the same command that is not finished, and not being made.
+
+    Raises:
+        TrackingError: if it is being made.
+    """
+    for run in reversed(search(store, f"tags.{SIGNATURE_TAG} = '{asked}'")):
+        if run.info.status == "FINISHED":
+            return None
+        if run.info.status == "RUNNING" and is_alive(run):
+            process = f"process {run.data.tags[PID_TAG]} on {run.data.tags[HOST_TAG]}"
+            raise TrackingError(f"this very sweep is being made by {process}; rerun=true: again")
+        print(f"study {run.info.run_id} goes on: what is finished is not trained again")
+        return str(run.info.run_id)
+    return None
+
+
+def conclude(study: OpenStudy, ended: str) -> None:
     """Print the comparison of the study's runs, log it to the parent run, and end that."""
     client = mlflow.MlflowClient()
     try:
@@ -78,7 +110,7 @@ def conclude(study: OpenStudy, status: str) -> None:
     except ComparisonError as error:
         print(f"\nno comparison: {one_line(error)}\n{_again(study)}")
     finally:
-        client.set_terminated(study.run_id, status)
+        client.set_terminated(study.run_id, ended)
 
 
 def _again(study: OpenStudy) -> str:
@@ -135,7 +167,7 @@ def studies(store: Store) -> list[tuple[str, str, str, str, str]]:
             run.info.run_id,
             run.info.run_name,
             datetime.fromtimestamp(run.info.start_time / 1000).strftime("%Y-%m-%d %H:%M"),
-            run.info.status,
+            status(run),
             json.loads(run.data.tags[STUDY_TAG])["question"],
         )
         for run in runs
@@ -173,11 +205,11 @@ def runs_of(store: Store, condition: str | None) -> list[Trained]:
 
 def trained(run: Run) -> Trained:
     """Return what a comparison needs of a run."""
-    tags, status = run.data.tags, run.info.status
+    tags, ended = run.data.tags, status(run)
     if tags.get("error", "").startswith("TrainingError"):
-        status = "diverged"
+        ended = "diverged"
     facts = {name: tags[name] for name in FACTS if name in tags}
-    return Trained(run.info.run_id, status, run.data.params, facts, run.data.metrics)
+    return Trained(run.info.run_id, ended, run.data.params, facts, run.data.metrics)
 
 
 def pictures(answer: Comparison, healths: Mapping[str, Health]) -> dict[str, Figure]:

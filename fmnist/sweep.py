@@ -1,9 +1,10 @@
 """The Hydra side of a study: a `-m` command states its question and ends with the comparison."""
 
+import hashlib
 import math
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config import Metric, Promotion, Study, Tracking, check_numbers
 from fmnist.errors import USER_ERRORS, ConfigError, one_line
+from fmnist.provenance import code_digest
 
 if TYPE_CHECKING:
+    from fmnist.comparison import Statement
     from fmnist.study import OpenStudy
 
 MOST_JOBS = 10_000  # Hydra lists all jobs of a sweep, in memory, before it begins the first
 LISTING = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+held = ExitStack()
+"""Shows other processes, as long as this one lives, that its sweeps are being made."""
 
 begun: list[tuple["OpenStudy", Promotion | None]] = []
 """Studies under way, each with the rules by which it shall promote at its end."""
@@ -38,15 +44,18 @@ class StudyCallback(Callback):
         """State the question; a store that cannot be used ends the program here."""
         from fmnist import study  # only now, because MLflow takes a second to import
         from fmnist.comparison import Statement
+        from fmnist.liveness import alive
 
         try:
-            parts = [config[key] for key in ("tracking", "study", "promotion")]
-            tracking, asked, rules = map(OmegaConf.to_object, parts)
+            parts = ("tracking", "study", "promotion")
+            for part in parts:
+                check_numbers(config[part], f"{part}.")
+            tracking, asked, rules = (OmegaConf.to_object(config[part]) for part in parts)
             assert isinstance(tracking, Tracking) and isinstance(asked, Study)
             assert isinstance(rules, Promotion)
-            for part in parts:
-                check_numbers(part, f"{part._key()}.")
             swept = swept_values(config)
+            if config.resume or "resume" in swept:
+                raise ConfigError("resume=: one run goes on, without -m")
             variants = {key: values for key, values in swept.items() if key != "seed"}
             _check_baseline(asked.baseline, variants)
             _check_metric(asked.metric, config.callbacks)
@@ -63,10 +72,24 @@ class StudyCallback(Callback):
                 config.hydra.runtime.choices.get("experiment")
                 or f"sweep of {', '.join(swept) or 'one'}"
             )
-            opened = study.begin(tracking, statement, name, str(config.hydra.sweep.dir))
+            folder = str(config.hydra.sweep.dir)
+            same = None if config.rerun else _signature(config, statement)
+            held.enter_context(alive(folder))
+            opened = study.begin(tracking, statement, name, folder, same)
             begun.append((opened, rules if config.promote else None))
         except USER_ERRORS as error:
             sys.exit(f"error: {one_line(error)}")  # Hydra makes a mere warning of exceptions
+
+
+def _signature(config: DictConfig, statement: "Statement") -> str:
+    """Return the digest of what is asked: the command, what it composes, and the code."""
+    composed: Any = OmegaConf.to_container(config, resolve=False)
+    hydra = composed.pop("hydra")
+    for key in ("tracking", "rerun"):
+        del composed[key]
+    asked = [o for o in hydra["overrides"]["task"] if not o.startswith(("tracking.", "rerun="))]
+    whole = [composed, asked, hydra["sweeper"].get("params"), statement, code_digest()]
+    return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
 def _check_baseline(baseline: str | None, variants: dict[str, list[str]]) -> None:
@@ -156,8 +179,9 @@ def _values(override: Override) -> list[str]:
     """Return the values that an override sweeps over, but no more than are needed to refuse it."""
     sweep = override.value()
     try:
-        ranged = isinstance(sweep, RangeSweep)
-        values = sweep.range() if ranged else override.sweep_string_iterator()
+        values: Iterable[Any] = (
+            sweep.range() if isinstance(sweep, RangeSweep) else override.sweep_string_iterator()
+        )
         found = [str(value) for value in islice(values, MOST_JOBS + 1)]
     except ValueError as error:  # a step of 0
         raise ConfigError(f"{override.input_line}: {error}") from error

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from hydra.core.hydra_config import HydraConfig
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import from_numpy
@@ -22,7 +21,7 @@ from fmnist import outbox, recorded
 from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, one_line
-from fmnist.liveness import alive, tags_of_process
+from fmnist.liveness import SIGNATURE_TAG, alive, tags_of_process
 from fmnist.outbox import UNANSWERED, Outbox, UndeliveredError
 from fmnist.predictions import VALIDATION, Predictions
 from fmnist.provenance import (
@@ -36,7 +35,6 @@ from fmnist.provenance import (
     signature,
     uncommitted,
 )
-from fmnist.resumption import SIGNATURE_TAG
 from fmnist.store import Store, environment_variables, without_password
 
 RESUMED_TAG = "resumed"  # how many times a stopped run went on
@@ -200,7 +198,7 @@ def _log_inputs(config: Config, dataset: Dataset) -> None:
     if patch := uncommitted():
         mlflow.log_text(patch, "code/uncommitted.diff")
     hydra_folder = Path(config.output_dir, ".hydra")
-    if HydraConfig.initialized() and hydra_folder.is_dir():
+    if hydra_folder.is_dir():
         mlflow.log_artifacts(str(hydra_folder), "config")
     _log_dataset(dataset)
 

@@ -43,7 +43,7 @@ def test_defaults_are_the_tutorials(config):
         "callbacks.tensorboard._target_": "keras.callbacks.TensorBoard",
         "callbacks.tensorboard.log_dir": "./tensorboard",
         "callbacks.tensorboard.histogram_freq": 0,
-        "callbacks.checkpoint._target_": "keras.callbacks.ModelCheckpoint",
+        "callbacks.checkpoint._target_": "fmnist.callbacks.Checkpoint",
         "callbacks.checkpoint.filepath": "./best.keras",
         "callbacks.checkpoint.monitor": "val_loss",
         "callbacks.checkpoint.save_best_only": True,
@@ -56,6 +56,7 @@ def test_defaults_are_the_tutorials(config):
         "training.epochs": 10,
         "training.batch_size": 32,
         "training.engine": "compiled",
+        "training.threads": None,
         "seed": 42,
     }
 
@@ -88,7 +89,7 @@ def test_callbacks_can_be_overridden_removed_and_joined(config):
         "+callbacks.csv.filename=log.csv",
         "+callbacks.checkpoint.mode=min",
     ).callbacks
-    built = {name: create(name, node) for name, node in callbacks.items()}
+    built = {name: create(f"callbacks.{name}", node) for name, node in callbacks.items()}
     assert built.keys() == {"checkpoint", "early_stopping", "layer_health", "csv"}
     assert built["early_stopping"].patience == 3
     assert isinstance(built["csv"], keras.callbacks.CSVLogger)
@@ -156,7 +157,11 @@ def test_a_bad_value_is_named_in_one_line(config, overrides, message):
 @pytest.mark.parametrize(
     ("key", "node", "message"),
     [
-        ("callbacks.x", {"_target_": "keras.callbacks.Nothing"}, "callbacks.x: Error loading"),
+        (
+            "callbacks.x",
+            {"_target_": "keras.callbacks.Nothing"},
+            "callbacks.x._target_=keras.callbacks.Nothing: ",
+        ),
         ("optimizer", {"_target_": "keras.optimizers.SGD", "speed": 1}, "optimizer: "),
         ("optimizer", {"_target_": "keras.optimizers.SGD", "momentum": "x"}, "optimizer: "),
     ],

@@ -31,8 +31,9 @@ def trained(folder, digits, *overrides, callbacks=()):
     model = training.compiled_model(config, digits)
     program = training.program_for(model, digits, config, callbacks)
     with mlflow.start_run() as run:
-        history = training.fit(model, digits, config, callbacks, program)
-    return model, history, Engine[mlflow.get_run(run.info.run_id).data.tags["engine"]]
+        run_id = run.info.run_id
+        fitted = training.fit(model, digits, config, callbacks, program, run_id, None)
+    return model, fitted.history, Engine[mlflow.get_run(run_id).data.tags["engine"]]
 
 
 @pytest.fixture
@@ -173,13 +174,15 @@ def test_runs_of_one_architecture_share_a_program_and_keep_their_own_weights(tra
 
 
 def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
-    orders = list(training.epoch_orders(100, 3, 7).as_numpy_iterator())
+    orders = list(training.epoch_orders(100, 0, 3, 7).as_numpy_iterator())
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(100))
     assert not np.array_equal(orders[0], orders[1])
-    longer = list(training.epoch_orders(100, 5, 7).as_numpy_iterator())
+    longer = list(training.epoch_orders(100, 0, 5, 7).as_numpy_iterator())
     np.testing.assert_array_equal(longer[:3], orders)
-    other = next(training.epoch_orders(100, 1, 2**32 - 1).as_numpy_iterator())
+    resumed = list(training.epoch_orders(100, 2, 5, 7).as_numpy_iterator())
+    np.testing.assert_array_equal(resumed, longer[2:])
+    other = next(training.epoch_orders(100, 0, 1, 2**32 - 1).as_numpy_iterator())
     assert not np.array_equal(other, orders[0])
 
 

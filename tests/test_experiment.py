@@ -17,6 +17,7 @@ from fmnist.building import create
 from fmnist.errors import ConfigError, DataError, FmnistError, Terminated, TrainingError
 from fmnist.experiment import run as run_experiment
 from fmnist.model_artifact import digest as model_digest
+from fmnist.provenance import usable_processors
 from fmnist.training import score
 
 
@@ -44,7 +45,8 @@ def test_status_params_and_tags_say_what_was_run(finished, store, digits):
     assert tracked.info.status == "FINISHED"
     assert tracked.info.run_name == "selu_dropout seed 42"
     expected = composed(store, *QUICK, "training.epochs=4", "callbacks.early_stopping.patience=9")
-    assert tracked.data.params == {k: str(v) for k, v in expected.params().items()}
+    threads = {"training.threads": str(usable_processors())}
+    assert tracked.data.params == {k: str(v) for k, v in expected.params().items()} | threads
     tags = tracked.data.tags
     assert tags["data.fingerprint"] == digits.fingerprint
     accuracy = tracked.data.metrics["best_val_accuracy"]
@@ -96,6 +98,8 @@ def test_every_artifact_is_there_and_can_be_opened(finished):
     assert found - {"code/uncommitted.diff"} - pictures == {
         "layer_health.json",
         "predictions/validation.npz",
+        "config/resolved.json",
+        "digests.json",
         "environment/environment.json",
         "environment/requirements.txt",
         "model_summary.txt",
@@ -247,12 +251,12 @@ def test_a_diverged_run_is_failed_and_named(run, store):
         (["data.validation_size=1500"], ConfigError, "data.validation_size=1500: must be below"),
         (["data=fashion_mnist", "data.dir=/nowhere"], DataError, "/nowhere: no such folder"),
         (["data=idx", "data.dir=tests"], DataError, "tests: train-images-idx3-ubyte"),
-        (["+callbacks.x._target_=keras.callbacks.Nothing"], ConfigError, "callbacks.x: "),
+        (["+callbacks.x._target_=keras.callbacks.Nothing"], ConfigError, "callbacks.x._target_="),
         (["callbacks.checkpoint.monitor=val_acc"], ConfigError, "monitor=val_acc: choose one of"),
         (
             ["+callbacks.x._target_=keras.layers.Dense", "+callbacks.x.units=3"],
             ConfigError,
-            "is no Keras callback",
+            "is no keras.callbacks.Callback",
         ),
         (["+callbacks.x=3"], ConfigError, "callbacks.x: "),
         (["+optimizer.speed=3"], ConfigError, "optimizer: "),

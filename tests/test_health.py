@@ -12,8 +12,8 @@ import tensorflow as tf
 from PIL import Image
 
 from conftest import QUICK, composed
-from fmnist.callbacks import StopAtDivergence
 from fmnist.building import create
+from fmnist.callbacks import StopAtDivergence
 from fmnist.errors import TrainingError
 from fmnist.health import dense_layers, forward_and_backward, log_health, measure, summary
 from fmnist.health_maps import (
