@@ -102,17 +102,18 @@ class Report(keras.callbacks.Callback):
 
 
 class ProgressLine(keras.callbacks.Callback):
-    """Say after each epoch how it went and how long the rest may take."""
+    """Say after each epoch, when it is safe, how it went and how long the rest may take."""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start the clock."""
-        self.started = time.perf_counter()
+        self.started, self.trained = time.perf_counter(), 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Print one line."""
         assert logs is not None
+        self.trained += 1
         done, epochs = epoch + 1, self.params["epochs"]
-        left = (time.perf_counter() - self.started) / done * (epochs - done)
+        left = (time.perf_counter() - self.started) / self.trained * (epochs - done)
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
         log.info(
             f"epoch {done:>{len(str(epochs))}}/{epochs}  "

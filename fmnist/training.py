@@ -155,9 +155,9 @@ def fit(
 
     def fitted(data: tf.data.Dataset, steps: int, engine: Engine) -> Fitted:
         metrics, history = EpochMetrics(), keras.callbacks.History()
-        watched = [metrics, *callbacks, ProgressLine(), StopAtDivergence(), history]
+        watched = [metrics, *callbacks, StopAtDivergence(), history]
         snapshots = Snapshots(config.output_dir, run_id, watched, earlier)
-        watching = [*watched, snapshots, Report(run_id, engine, metrics)]
+        watching = [*watched, snapshots, Report(run_id, engine, metrics), ProgressLine()]
         model.fit(data, steps_per_epoch=steps, callbacks=watching, **fitting)
         return Fitted(history.history, snapshots.digests)
 

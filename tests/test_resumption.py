@@ -11,7 +11,7 @@ import pytest
 
 from conftest import QUICK, composed, runs_in
 from fmnist import outbox, recorded
-from fmnist.callbacks import Checkpoint, ProgressLine
+from fmnist.callbacks import Checkpoint, StopAtDivergence
 from fmnist.errors import ConfigError
 from fmnist.experiment import run
 from fmnist.files import is_held, only_one, replacing
@@ -29,16 +29,16 @@ class Died(Exception):
 @pytest.fixture
 def dies(monkeypatch):
     """`dies(epoch)`: the next run ends there, its checkpoint written, but not its snapshot."""
-    usual = ProgressLine.on_epoch_end
+    usual = StopAtDivergence.on_epoch_end
 
     def dies(after):
         def on_epoch_end(self, epoch, logs=None):
             if epoch + 1 == after:
-                monkeypatch.setattr(ProgressLine, "on_epoch_end", usual)
+                monkeypatch.setattr(StopAtDivergence, "on_epoch_end", usual)
                 raise Died
             usual(self, epoch, logs)
 
-        monkeypatch.setattr(ProgressLine, "on_epoch_end", on_epoch_end)
+        monkeypatch.setattr(StopAtDivergence, "on_epoch_end", on_epoch_end)
 
     return dies
 
