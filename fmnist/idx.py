@@ -5,6 +5,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Mapping
+from io import BufferedIOBase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from fmnist.errors import DataError
 
 UNSIGNED_BYTE = 8
+BLOCK = 1 << 16  # bytes
 LARGEST_COMPRESSION = 1032  # of DEFLATE: zlib's technical notes, "maximum compression factor"
 
 DIMENSIONS = {
@@ -84,14 +86,17 @@ def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
             size = math.prod(shape)
             if header_size + size > most:
                 raise DataError(f"{path}: cut short: too small for the {size} values it claims")
-            content = file.read(size)
+            content = _content(file, size)
             surplus = file.read(1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or cut short: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     if expected_sum is not None:
-        digest = hashlib.sha256(header + content + surplus).hexdigest()
+        whole = hashlib.sha256(header)
+        for part in (content, surplus):
+            whole.update(part)
+        digest = whole.hexdigest()
         if digest != expected_sum:
             raise DataError(
                 f"{path}: altered: the content's SHA-256 is {digest}, expected {expected_sum}"
@@ -100,6 +105,17 @@ def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
         relation = "more" if surplus else f"{len(content)}, fewer"
         raise DataError(f"{path}: holds {relation} than the {size} values it claims")
     return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _content(file: BufferedIOBase, size: int) -> bytearray:
+    """Read up to `size` bytes, in blocks: gzip copies thrice what it is asked for at once."""
+    content = bytearray(size)
+    done = 0
+    with memoryview(content) as view:
+        while count := file.readinto(view[done : done + BLOCK]):
+            done += count
+    del content[done:]
+    return content
 
 
 def _parse_header(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:
