@@ -1,6 +1,8 @@
 """Commands on finished runs: `python -m fmnist compare`; options: `--help`."""
 
 import argparse
+import logging
+import sys
 from collections.abc import Sequence
 
 from fmnist.errors import one_line_errors
@@ -18,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_rollback(commands.add_parser("rollback", help="restore an earlier champion"))
     add_predict(commands.add_parser("predict", help="ask the champion what images show"))
     add_serve(commands.add_parser("serve", help="serve the champion over HTTP"))
+    add_reproduce(commands.add_parser("reproduce", help="train a run again and compare"))
     options = parser.parse_args(arguments)
     options.command(options)
 
@@ -247,6 +250,41 @@ def serve(options: argparse.Namespace) -> None:
 
     existing_store(None)
     serving.serve(options.host, options.port)
+
+
+def add_reproduce(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `reproduce`."""
+    parser.description = (
+        "Train a finished run again, as a new run, and compare the weights and metrics of all "
+        "epochs. Exit status: 0 bit-for-bit identical, 3 the same within tolerance, 4 different."
+    )
+    parser.set_defaults(command=reproduce)
+    parser.add_argument("run_id", metavar="RUN_ID", help="of the run")
+    allowed = "relative difference of a metric that passes (%(default)s)"
+    parser.add_argument("--tolerance", type=float, default=0.05, help=allowed)
+    there = (
+        "with the commit, the uncommitted changes and the libraries that it recorded, in a folder "
+        "that is removed afterwards. This executes what the tracking store holds: trust it"
+    )
+    parser.add_argument("--checkout", action="store_true", help=there)
+
+
+def reproduce(options: argparse.Namespace) -> None:
+    """Print the differences, the training and the verdict, which is the exit status, too."""
+    from fmnist import checkout, reproduction
+    from fmnist.store import existing_store
+
+    store = existing_store(None)
+    original = reproduction.find_original(options.run_id)
+    if options.checkout:
+        arguments = ["reproduce", options.run_id, "--tolerance", str(options.tolerance)]
+        sys.exit(checkout.fmnist(original, arguments, store.uri))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    answer = reproduction.reproduce(store, original, options.tolerance)
+    if answer.differences:
+        print(reproduction.as_table(answer))
+    print(answer.words)
+    sys.exit(answer.status)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,10 @@ class ImageError(FmnistError):
     """A file is no image that the model can be shown."""
 
 
+class ReproductionError(FmnistError):
+    """A run cannot be trained again."""
+
+
 class TrainingError(FmnistError):
     """Training came to no usable result."""
 

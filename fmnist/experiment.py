@@ -16,6 +16,7 @@ from fmnist import model_artifact, resumption, tracking
 from fmnist.building import create
 from fmnist.config import Config
 from fmnist.data import Dataset
+from fmnist.differences import differences
 from fmnist.errors import ConfigError, sigterm_raises
 from fmnist.predictions import Predictions
 from fmnist.provenance import usable_processors
@@ -87,6 +88,9 @@ def run(config: Config, original: Run | None = None) -> Outcome:
     with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
         from fmnist import training  # only now, because TensorFlow takes seconds to import
 
+    if original:
+        told = differences(original, dataset) or ["code, libraries, machine and data are the same"]
+        log.info("\n".join(f"run {original.info.run_id}: {line}" for line in told))
     training.use_threads(config.training.threads or usable_processors())
     study = resumption.current_study(store)
     if earlier:

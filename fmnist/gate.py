@@ -1,31 +1,25 @@
 """The gate: what a model must pass, as loaded from the registry, whatever the evidence says."""
 
-import inspect
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
 from mlflow.entities import LifecycleStage, Run
 from mlflow.models import Model
-from omegaconf import OmegaConf
 
+from fmnist.building import create
 from fmnist.comparison import METRICS
-from fmnist.data import Dataset, digits, fashion_mnist, idx
+from fmnist.data import Dataset
 from fmnist.decision import Check
-from fmnist.errors import ModelError, PromotionError
+from fmnist.errors import ModelError
 from fmnist.model_artifact import DIGEST_TAG, SHOWN, load_pyfunc, verified
 from fmnist.predictions import VALIDATION, Predictions, accuracy_by_class
+from fmnist.recorded import data_of_run
 from fmnist.records import artifact
 from fmnist.store import if_there
 from fmnist.terminal import without_modules, without_start_up_notices
-
-CONFIGURATION = "config/config.yaml"  # Hydra's, among a run's artifacts
-DATA_SETS: dict[str, Callable[..., Dataset]] = {
-    f"{load.__module__}.{load.__name__}": load for load in (fashion_mnist, digits, idx)
-}
 
 
 def examine(
@@ -92,33 +86,12 @@ def _checks_of_files(
 def dataset_of(run: Run) -> Dataset:
     """Load the data set that a run's recorded configuration names.
 
-    The file comes from elsewhere: only our own functions are called, with plain values.
-
     Raises:
-        PromotionError: if the configuration is missing, or is not that of one of our data sets.
-        FmnistError: if the data set cannot be loaded.
+        FmnistError: if the configuration is missing or was tampered with, or if the data set
+            cannot be loaded.
     """
-    content = artifact(run.info.run_id, CONFIGURATION)
-    if content is None:
-        raise PromotionError(f"run {run.info.run_id}: has no {CONFIGURATION} to load its data by")
-    try:
-        node: Any = OmegaConf.to_container(OmegaConf.create(content.decode()).data)
-        load = DATA_SETS[node.pop("_target_")]
-        inspect.signature(load).bind(**node)
-        plain = all(map(_is_plain, node.values()))
-    except Exception:  # a file from elsewhere can be wrong in many ways
-        plain = False
-    if not plain:
-        raise PromotionError(
-            f"run {run.info.run_id}: {CONFIGURATION} does not describe one of our data sets"
-        )
-    return load(**node)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(isinstance(one, str | int | float) and _is_plain(one) for one in value)
-    return not isinstance(value, dict) and "${" not in str(value)
+    dataset: Dataset = create("data", data_of_run(run))
+    return dataset
 
 
 def predictions_of(run_id: str) -> Predictions | None:

@@ -133,12 +133,10 @@ def short_digest(patch: str) -> str:
 
 def _git(*arguments: str, allowed: tuple[int, ...] = (0,)) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, errors="replace"
-        )
+        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True)
     except FileNotFoundError:
         return None
-    return done.stdout if done.returncode in allowed else None
+    return done.stdout.decode(errors="replace") if done.returncode in allowed else None
 
 
 def processor() -> str:

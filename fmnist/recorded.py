@@ -5,10 +5,13 @@ and callbacks of Keras and of this package, and writes only into the folder of t
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
+from mlflow.entities import Run
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,6 +19,7 @@ from fmnist import PROJECT
 from fmnist.building import HOUSES, targets
 from fmnist.config import SCHEMAS, UNDECIDING, Config
 from fmnist.errors import ConfigError, one_line
+from fmnist.records import artifact
 
 CONFIGURATION = "config/resolved.json"
 """Where a run keeps it, among its artifacts."""
@@ -52,22 +56,66 @@ def config_of(recorded: bytes | str, output_dir: str, uri: str | None) -> Config
     Raises:
         ConfigError: if it is no configuration, or one that reaches beyond what a run may do.
     """
-    try:
-        if len(recorded) > LARGEST:
-            raise ConfigError(f"{len(recorded)} bytes are more than any configuration has")
-        values = json.loads(recorded)
-        if not isinstance(values, dict):
-            raise ConfigError("is no mapping")
-        _check_targets(values)
-        values = {key: _placed(child, key, output_dir) for key, child in values.items()}
-        return _typed(values, output_dir, uri)
-    except (ValueError, RecursionError, OmegaConfBaseException, ConfigError) as error:
-        raise ConfigError(f"{CONFIGURATION}: {one_line(error)}") from error
+    with _refused():
+        return _typed(_checked(_parsed(recorded), output_dir), output_dir, uri)
+
+
+def config_of_run(run: Run, output_dir: str, uri: str | None) -> Config:
+    """Make the configuration of a run in `output_dir` of what `run` recorded.
+
+    Raises:
+        ConfigError: as `config_of`, or if it recorded nothing.
+    """
+    return config_of(_content(run), output_dir, uri)
+
+
+def data_of_run(run: Run) -> dict[str, Any]:
+    """Return what `create` builds the data set of a run from, whatever else the run is made of.
+
+    Raises:
+        ConfigError: as `config_of`.
+    """
+    with _refused():
+        own = _checked({"data": _parsed(_content(run)).get("data")}, "")
+        typed = OmegaConf.create(_with_schema(own["data"], "data"))
+        data: Any = OmegaConf.to_container(typed, throw_on_missing=True)
+        return dict(data)
 
 
 def moved(config: Config, output_dir: str) -> Config:
     """Return the configuration of the same run in another folder."""
     return config_of(record(config), output_dir, config.tracking.uri)
+
+
+def _content(run: Run) -> bytes:
+    content = artifact(run.info.run_id, CONFIGURATION)
+    if content is None:
+        raise ConfigError(f"run {run.info.run_id}: has no {CONFIGURATION}")
+    return content
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Say of whatever is wrong with a recorded configuration where it stands."""
+    try:
+        yield
+    except (ValueError, RecursionError, OmegaConfBaseException, ConfigError) as error:
+        raise ConfigError(f"{CONFIGURATION}: {one_line(error)}") from error
+
+
+def _parsed(recorded: bytes | str) -> dict[str, Any]:
+    if len(recorded) > LARGEST:
+        raise ConfigError(f"{len(recorded)} bytes are more than any configuration has")
+    values = json.loads(recorded)
+    if not isinstance(values, dict):
+        raise ConfigError("is no mapping")
+    return values
+
+
+def _checked(values: dict[str, Any], output_dir: str) -> dict[str, Any]:
+    """Put the folder of the run into paths, and refuse what reaches beyond what a run may do."""
+    _check_targets(values)
+    return {key: _placed(child, key, output_dir) for key, child in values.items()}
 
 
 def _check_targets(values: dict[str, Any]) -> None:

@@ -4,11 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from mlflow.entities import LifecycleStage, Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from fmnist import recorded
@@ -18,8 +16,7 @@ from fmnist.differences import differences
 from fmnist.errors import ConfigError
 from fmnist.liveness import FOLDER_TAG, HOST_TAG, PID_TAG, SIGNATURE_TAG, is_alive
 from fmnist.provenance import signature
-from fmnist.records import artifact
-from fmnist.store import SWEEP_TAG, Store, search, study_of
+from fmnist.store import SWEEP_TAG, Store, find_run, search, study_of
 
 TOGETHER = ("resume=", "tracking.")  # overrides that may stand beside `resume=`
 
@@ -61,27 +58,14 @@ def named(store: Store, config: Config) -> Earlier:
         overrides = HydraConfig.get().overrides.task
         if other := [o for o in overrides if not o.lstrip("+").startswith(TOGETHER)]:
             raise ConfigError(f"{asked}: goes on as it began, so without {' '.join(other)}")
-    run = _find_run(str(config.resume))
+    run = find_run(str(config.resume))
     if run is None:
         raise ConfigError(f"{asked}: there is no such run in this store")
     tags = run.data.tags
     if reason := _why_not(run):
         raise ConfigError(f"{asked}: {reason}")
-    content = artifact(run.info.run_id, recorded.CONFIGURATION)
-    if content is None:
-        raise ConfigError(f"{asked}: has no {recorded.CONFIGURATION}")
-    own = recorded.config_of(content, tags[FOLDER_TAG], config.tracking.uri)
+    own = recorded.config_of_run(run, tags[FOLDER_TAG], config.tracking.uri)
     return Earlier(run, dataclasses.replace(own, tracking=config.tracking))
-
-
-def _find_run(run_id: str) -> Run | None:
-    try:
-        run = mlflow.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
 
 def _why_not(run: Run) -> str | None:

@@ -27,6 +27,7 @@ Thing = TypeVar("Thing")
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
 SWEEP_TAG = "sweep"  # of a study: the folder of the sweep that makes its runs
 STUDY_TAG = "study"  # of a study: its statement
+REPRODUCES_TAG = "reproduces"  # run id of the run that this one repeats
 VIEW = "?workflowType=machine_learning"  # else MLflow's UI opens for language models
 
 
@@ -205,6 +206,17 @@ def if_there(call: Callable[..., Thing], *arguments: Any) -> Thing | None:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
+
+
+def find_run(run_id: str) -> Run | None:
+    """Return a run of the store; None if there is none with this id, or if it was deleted."""
+    try:
+        run = mlflow.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
 
 def study_of(store: Store, sweep: str) -> str | None:

@@ -24,7 +24,7 @@ from fmnist.errors import ComparisonError, TrackingError, one_line
 from fmnist.liveness import HOST_TAG, PID_TAG, SIGNATURE_TAG, is_alive, status, tags_of_process
 from fmnist.pooling import Trained
 from fmnist.predictions import accuracy_by_class, disagreement
-from fmnist.store import STUDY_TAG, SWEEP_TAG, Store, open_store, search
+from fmnist.store import REPRODUCES_TAG, STUDY_TAG, SWEEP_TAG, Store, open_store, search
 from fmnist.verdicts import conclusions, highest
 
 NOTE = MLFLOW_RUN_NOTE  # the description at the top of the run's page
@@ -198,8 +198,12 @@ def runs_of(store: Store, condition: str | None) -> list[Trained]:
     """Return the runs that trained, of the experiment's that fulfil MLflow's `condition`."""
     runs = search(store, condition or "")
     # A study did not, though `mlflow run` gives it a param seed; nor did `mlflow run -e compare`.
+    # A reproduction is no further evidence: it has the seed of a run that counts already.
+    others = {SWEEP_TAG, REPRODUCES_TAG}
     return [
-        trained(run) for run in runs if SWEEP_TAG not in run.data.tags and "seed" in run.data.params
+        trained(run)
+        for run in runs
+        if not others & run.data.tags.keys() and "seed" in run.data.params
     ]
 
 

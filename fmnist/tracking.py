@@ -1,5 +1,6 @@
 """What MLflow records of one run, from its inputs to its final status."""
 
+import dataclasses
 import logging
 import os
 import tempfile
@@ -35,10 +36,9 @@ from fmnist.provenance import (
     signature,
     uncommitted,
 )
-from fmnist.store import Store, environment_variables, without_password
+from fmnist.store import REPRODUCES_TAG, Store, environment_variables, without_password
 
 RESUMED_TAG = "resumed"  # how many times a stopped run went on
-REPRODUCES_TAG = "reproduces"  # run id of the run that this one repeats
 DIGEST_TAG = "weights.digest"  # .last and .best
 DIGESTS = "digests.json"
 """Where a run keeps the SHA-256 of its weights and metrics, among its artifacts."""
@@ -182,12 +182,17 @@ def _ended_as(
 
 
 def _log_params(config: Config, run: Run, original: Run | None) -> None:
-    own = original.data.params if original else choices()
-    params = own | config.params()
+    params = (_choices(original) if original else choices()) | config.params()
     for key, given in run.data.params.items():  # none, unless `mlflow run` opened the run
         if str(params.get(key, given)) != given:
             raise ConfigError(f"{key}={params[key]}: `mlflow run` has {given}; use -P {key}=")
     mlflow.log_params(params)
+
+
+def _choices(run: Run) -> dict[str, str]:
+    """Return what a run chose from each group of conf/."""
+    groups = {field.name for field in dataclasses.fields(Config)}
+    return {key: value for key, value in run.data.params.items() if key in groups}
 
 
 def _log_inputs(config: Config, dataset: Dataset) -> None:

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
-from omegaconf import OmegaConf
 
 from fmnist import PROJECT
 from fmnist.config import Config
@@ -33,19 +32,13 @@ ENVIRONMENT = dict(os.environ)  # for child processes, untouched by what MLflow 
 QUICK = ("data=digits", "model.depth=3", "model.width=30", "training.epochs=2")
 
 
-def composed(folder: Path, *overrides: str, hydra_folder: bool = False) -> Config:
-    """Compose conf/ as train.py does, for a run that writes below `folder` only.
-
-    With `hydra_folder` the configuration lies in the output folder, where Hydra puts it.
-    """
+def composed(folder: Path, *overrides: str) -> Config:
+    """Compose conf/ as train.py does, for a run that writes below `folder` only."""
     with initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
         config = compose(
             "train",
             [f"output_dir={folder}", f"tracking.uri=sqlite:///{folder}/mlflow.db", *overrides],
         )
-    if hydra_folder:
-        (folder / ".hydra").mkdir(exist_ok=True)
-        OmegaConf.save(config, folder / ".hydra" / "config.yaml")
     return Config.from_hydra(config)
 
 
@@ -162,7 +155,7 @@ def train_rates(folder: Path, uri: str) -> None:
     for rate in RATES:
         opened = study.begin(Tracking(uri, "fmnist"), statement, rate, rate)
         for seed in statement.seeds:
-            config = composed(folder, *sized, f"{RATE}={rate}", f"seed={seed}", hydra_folder=True)
+            config = composed(folder, *sized, f"{RATE}={rate}", f"seed={seed}")
             mlflow.MlflowClient().set_tag(run(config).run_id, "mlflow.parentRunId", opened.run_id)
         mlflow.MlflowClient().set_terminated(opened.run_id)
 
