@@ -261,7 +261,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=reproduce)
     parser.add_argument("run_id", metavar="RUN_ID", help="of the run")
     allowed = "relative difference of a metric that passes (%(default)s)"
-    parser.add_argument("--tolerance", type=float, default=0.05, help=allowed)
+    parser.add_argument("--tolerance", type=float, default=0.01, help=allowed)
     there = (
         "with the commit, the uncommitted changes and the libraries that it recorded, in a folder "
         "that is removed afterwards. This executes what the tracking store holds: trust it"
