@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_predict(commands.add_parser("predict", help="ask the champion what images show"))
     add_serve(commands.add_parser("serve", help="serve the champion over HTTP"))
     add_reproduce(commands.add_parser("reproduce", help="train a run again and compare"))
+    add_doctor(commands.add_parser("doctor", help="find what is wrong, and mend it"))
     options = parser.parse_args(arguments)
     options.command(options)
 
@@ -285,6 +286,24 @@ def reproduce(options: argparse.Namespace) -> None:
         print(reproduction.as_table(answer))
     print(answer.words)
     sys.exit(answer.status)
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `doctor`."""
+    parser.description = (
+        "Look for runs whose process died, decisions and models left half made, stray artifacts, "
+        "a store of another MLflow, and a damaged data set. Exit status 1 if anything is wrong."
+    )
+    parser.set_defaults(command=doctor)
+    parser.add_argument("--fix", action="store_true", help="mend what can be mended")
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Print what is wrong; the exit status says whether anything is left."""
+    from fmnist import doctor
+
+    if not doctor.visit(options.fix):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

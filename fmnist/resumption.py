@@ -62,13 +62,13 @@ def named(store: Store, config: Config) -> Earlier:
     if run is None:
         raise ConfigError(f"{asked}: there is no such run in this store")
     tags = run.data.tags
-    if reason := _why_not(run):
+    if reason := why_not(run):
         raise ConfigError(f"{asked}: {reason}")
     own = recorded.config_of_run(run, tags[FOLDER_TAG], config.tracking.uri)
     return Earlier(run, dataclasses.replace(own, tracking=config.tracking))
 
 
-def _why_not(run: Run) -> str | None:
+def why_not(run: Run) -> str | None:
     """Say why a run cannot go on; None: it can."""
     tags = run.data.tags
     if SWEEP_TAG in tags:
@@ -108,6 +108,6 @@ def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> Earl
         if run.info.status == "FINISHED":
             return Earlier(run, config)
     for run in runs:
-        if _why_not(run) is None:
+        if why_not(run) is None:
             return Earlier(run, recorded.moved(config, run.data.tags[FOLDER_TAG]))
     return None

@@ -80,7 +80,7 @@ def open_store(config: Tracking) -> Store:
         TrackingError: if the store cannot be reached, read or written.
     """
     uri = _uri(config.uri)
-    with _reached(uri):
+    with reached(uri):
         if own := _experiment_of_project():
             return Store(uri, own)
         experiment_id = find_or_create_experiment(uri, config.experiment)
@@ -98,11 +98,8 @@ def existing_store(experiment: str | None) -> Store:
     Raises:
         TrackingError: if there is no such store or experiment, or if it cannot be read.
     """
-    uri = _uri()
-    database = _sqlite_file(uri)
-    if database and not database.exists():
-        raise TrackingError(f"tracking store {uri}: there is none yet; train.py makes it")
-    with _reached(uri):
+    uri = existing_uri()
+    with reached(uri):
         client = mlflow.MlflowClient()
         if experiment is None:
             client.search_experiments(max_results=1)  # does it answer?
@@ -112,6 +109,19 @@ def existing_store(experiment: str | None) -> Store:
             names = ", ".join(e.name for e in client.search_experiments())
             raise TrackingError(f"experiment {experiment}: choose one of {names}")
     return Store(uri, found.experiment_id)
+
+
+def existing_uri() -> str:
+    """Return the URI of the store that `existing_store` opens, and open nothing.
+
+    Raises:
+        TrackingError: if there is no such file.
+    """
+    uri = _uri()
+    database = sqlite_file(uri)
+    if database and not database.exists():
+        raise TrackingError(f"tracking store {uri}: there is none yet; train.py makes it")
+    return uri
 
 
 def _uri(given: str | None = None) -> str:
@@ -129,7 +139,7 @@ def _uri(given: str | None = None) -> str:
 
 
 @contextmanager
-def _reached(uri: str) -> Iterator[None]:
+def reached(uri: str) -> Iterator[None]:
     """Make `uri` MLflow's store, and turn what goes wrong with it into `TrackingError`."""
     try:
         with _patience(), _only_one(uri):
@@ -229,12 +239,13 @@ def _artifact_location(uri: str) -> str | None:
     """Artifacts lie beside a SQLite file; a server decides for itself."""
     if uri.startswith("http"):
         return None
-    database = _sqlite_file(uri)
+    database = sqlite_file(uri)
     folder = database.resolve().parent if database else PROJECT
     return (folder / "mlartifacts").as_uri()
 
 
-def _sqlite_file(uri: str) -> Path | None:
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite store; None for another."""
     database = make_url(uri).database if uri.startswith("sqlite") else None
     return Path(database) if database else None
 
@@ -242,7 +253,7 @@ def _sqlite_file(uri: str) -> Path | None:
 @contextmanager
 def _only_one(uri: str) -> Iterator[None]:
     """Let one process at a time set up or open a store in a file."""
-    database = _sqlite_file(uri)
+    database = sqlite_file(uri)
     if not database:
         yield
         return
