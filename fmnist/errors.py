@@ -141,7 +141,12 @@ def one_line_errors() -> Iterator[None]:
 
 def _can_be_put_right(error: Exception) -> bool:
     """Tell a user's error from a bug; MLflow, which is imported late, has no type for a refusal."""
-    return isinstance(error, USER_ERRORS) or bool(REFUSED.match(str(error)))
+    return isinstance(error, USER_ERRORS) or is_refused(error)
+
+
+def is_refused(error: Exception) -> bool:
+    """Tell whether a server refused a request for want of permission."""
+    return bool(REFUSED.match(str(error)))
 
 
 def job(task: Callable[..., Result]) -> Callable[..., Result]:

@@ -14,7 +14,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from fmnist.decision import Decision
-from fmnist.errors import ModelError, PromotionError
+from fmnist.errors import ModelError, PromotionError, is_refused
 from fmnist.ledger import MODEL, Ledger, champion_after, find_ledger, open_ledger
 from fmnist.model_artifact import DIGEST_TAG, load_pyfunc, logged_models, verified
 from fmnist.store import Store, if_there
@@ -222,8 +222,8 @@ def set_alias(alias: str, version: int) -> None:
         try:
             mlflow.MlflowClient().set_registered_model_alias(MODEL, alias, str(version))
             return
-        except MlflowException:
-            if attempt == ATTEMPTS - 1:
+        except MlflowException as error:
+            if attempt == ATTEMPTS - 1 or is_refused(error):
                 raise
             time.sleep(PAUSE)
 

@@ -16,8 +16,9 @@ from contextlib import contextmanager, suppress
 from urllib.parse import quote, urlencode
 
 import mlflow
+from mlflow.exceptions import MlflowException
 
-from fmnist.errors import TrackingError, sigterm_raises
+from fmnist.errors import TrackingError, is_refused, sigterm_raises
 from fmnist.store import VIEW, Store, without_password
 
 SHARED_VIEW = "mlflow.sharedViewState."
@@ -33,14 +34,20 @@ PORTS = 20  # tried one after another
 def experiment_page(store: Store) -> str:
     """Return the page of the experiment's runs: by variant, with the columns that tell them apart.
 
-    The view is kept as MLflow's own button "Share" keeps one, in a tag of the experiment.
+    The view is kept as MLflow's own button "Share" keeps one, in a tag of the experiment; a user
+    who may only read gets the page as MLflow shows it.
     """
     columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in PARAMS]
     state = {"orderByKey": "params.`model`", "orderByAsc": True, "selectedColumns": columns}
     content = b64encode(zlib.compress(json.dumps(state).encode())).decode()
     tag = f"{SHARED_VIEW}{VARIANTS}"
-    mlflow.MlflowClient().set_experiment_tag(store.experiment_id, tag, f"deflate;{content}")
     page = f"/#/experiments/{store.experiment_id}/runs{VIEW}"
+    try:
+        mlflow.MlflowClient().set_experiment_tag(store.experiment_id, tag, f"deflate;{content}")
+    except MlflowException as error:
+        if not is_refused(error):
+            raise
+        return page
     return f"{page}&{urlencode({'viewStateShareKey': VARIANTS})}"
 
 

@@ -246,11 +246,12 @@ def test_a_reader_reads_and_cannot_move_the_alias(team, studies, champions, as_u
     assert version_of(CHAMPION) == "2"
     runs = len(all_runs())
     promote = ["promote", study_of(studies[0]), "--first"]
-    commands = (["history"], ["compare"], promote, ["rollback"])
+    commands = (["history"], ["compare"], ["ui", "--no-browser"], promote, ["rollback"])
     with ThreadPoolExecutor(2) as pool:
-        history, compared, *refused = pool.map(lambda c: team.fmnist("reader", *c), commands)
+        history, compared, shown, *refused = pool.map(lambda c: team.fmnist("reader", *c), commands)
     assert history.returncode == 0 and "version 2" in history.stdout, history.stderr
     assert compared.returncode == 0 and "best_val_accuracy %" in compared.stdout, compared.stderr
+    assert shown.returncode == 0 and "/runs?workflowType=" in shown.stderr, shown.stderr
     for done in refused:
         assert done.returncode == 1
         [line] = done.stderr.splitlines()
