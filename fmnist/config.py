@@ -29,6 +29,11 @@ UNDECIDING = ("tracking", "study", "promote", "promotion", "output_dir", "resume
 """Keys that do not sway what a run trains."""
 
 
+SEEDS = {"at_least": 0, "below": 2**32}
+MOST_WEIGHTS = 2**30  # of the hidden layers; as many again are gradients
+LONGEST_NAME = 250  # characters, in the databases that keep it
+
+
 def number(**limits: float) -> Any:
     """Declare a numeric field and its limits: `at_least`, `at_most`, `above`, `below`."""
     return field(default=MISSING, metadata=limits)
@@ -38,10 +43,10 @@ def number(**limits: float) -> Any:
 class Training:
     """How long, in what steps and by what to train."""
 
-    epochs: int = number(at_least=1)
+    epochs: int = number(at_least=1, at_most=10**9)
     batch_size: int = number(at_least=1)
     engine: Engine = MISSING
-    threads: int | None = number(at_least=1)
+    threads: int | None = number(at_least=1, at_most=1024)
 
 
 @dataclass
@@ -50,7 +55,7 @@ class Model:
 
     name: str = MISSING
     activation: Activation = MISSING
-    depth: int = number(at_least=1)
+    depth: int = number(at_least=1, at_most=10_000)
     width: int = number(at_least=1)
     initializer: Initializer = MISSING
     normalization: Normalization = MISSING
@@ -203,7 +208,7 @@ class Config:
     study: Study = field(default_factory=Study)
     promote: bool = MISSING
     promotion: Promotion = field(default_factory=Promotion)
-    seed: int = number(at_least=0, below=2**32)
+    seed: int = number(**SEEDS)
     output_dir: str = MISSING
     resume: str | None = MISSING
     rerun: bool = MISSING
@@ -213,14 +218,17 @@ class Config:
         """Make the typed configuration of what Hydra composed.
 
         Raises:
-            ConfigError: if a value is missing, not finite or outside its limits, or if a key was
-                added where only known keys make sense.
+            ConfigError: if a value is missing, not finite or outside its limits, if a name is
+                none, or if a key was added where only known keys make sense.
         """
         try:
             values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
             raise ConfigError(one_line(error)) from error
         check_numbers(composed)
+        _check_size(values["model"])
+        _check_name("model.name", values["model"]["name"])
+        _check_name("tracking.experiment", values["tracking"]["experiment"])
         for part in (Model, Training, Tracking, Study, Promotion):
             key = part.__name__.lower()
             values[key] = _typed(part, values[key], f"{key}.")
@@ -283,10 +291,15 @@ def check_numbers(node: DictConfig, prefix: str = "") -> None:
         if isinstance(value, DictConfig):
             check_numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float):
-            _check(f"{prefix}{key}", value, limits.get(key, {}))
+            check(f"{prefix}{key}", value, limits.get(key, {}))
 
 
-def _check(key: str, value: float, limits: Mapping[str, float]) -> None:
+def check(key: str, value: float, limits: Mapping[str, float]) -> None:
+    """Check a number.
+
+    Raises:
+        ConfigError: if it is not finite or outside its limits.
+    """
     holds = {
         "at_least": lambda limit: value >= limit,
         "at_most": lambda limit: value <= limit,
@@ -296,6 +309,22 @@ def _check(key: str, value: float, limits: Mapping[str, float]) -> None:
     if not math.isfinite(value) or not all(holds[name](limit) for name, limit in limits.items()):
         allowed = " and ".join(f"{name.replace('_', ' ')} {limits[name]}" for name in limits)
         raise ConfigError(f"{key}={value}: must be {allowed or 'a finite number'}")
+
+
+def _check_size(model: Mapping[str, Any]) -> None:
+    """Refuse a network that no memory holds."""
+    weights = model["depth"] * model["width"] ** 2
+    if weights > MOST_WEIGHTS:
+        raise ConfigError(
+            f"model.depth={model['depth']} and model.width={model['width']}: must be smaller, at "
+            f"most {MOST_WEIGHTS:,} weights (depth * width * width)"
+        )
+
+
+def _check_name(key: str, name: str) -> None:
+    if not (name.isprintable() and 0 < len(name.strip()) <= LONGEST_NAME):
+        allowed = f"1 to {LONGEST_NAME} printable characters"
+        raise ConfigError(f"{key}={name[:LONGEST_NAME]}: must be {allowed}")
 
 
 def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
