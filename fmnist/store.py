@@ -1,5 +1,6 @@
 """MLflow's tracking store: found, set up safely, or refused before anything is trained."""
 
+import logging
 import os
 import shlex
 import sqlite3
@@ -13,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -21,9 +23,23 @@ from fmnist.config import Tracking
 from fmnist.errors import TrackingError, one_line
 from fmnist.files import only_one
 
+# It warns, before it fails, of what the error says.
+logging.getLogger("mlflow.utils.databricks_utils").setLevel(logging.ERROR)
+
 GIVEN_URI = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow overwrites the variable later
 Thing = TypeVar("Thing")
 
+STORE_ERRORS = (
+    MlflowException,
+    SQLAlchemyError,
+    sqlite3.Error,
+    ArgumentError,
+    OSError,
+    ImportError,  # a database whose driver is not installed
+)
+
+CONNECT_TIMEOUT = 5  # seconds
+DATABASE_SERVERS = ("postgresql", "mysql")
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
 SWEEP_TAG = "sweep"  # of a study: the folder of the sweep that makes its runs
 STUDY_TAG = "study"  # of a study: its statement
@@ -130,7 +146,10 @@ def _uri(given: str | None = None) -> str:
     In the URI they would stand in the message of a failed request, and so in a run's tags.
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise TrackingError(f"tracking store {without_password(uri)}: {error}") from error
     if not (uri.startswith("http") and parts.username and parts.password):
         return uri
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
@@ -143,12 +162,23 @@ def reached(uri: str) -> Iterator[None]:
     """Make `uri` MLflow's store, and turn what goes wrong with it into `TrackingError`."""
     try:
         with _patience(), _only_one(uri):
+            _connect(uri)
             mlflow.set_tracking_uri(uri)
             yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, ArgumentError, OSError) as error:
+    except STORE_ERRORS as error:
         shown = without_password(uri)
         reason = one_line(_root_cause(error)).replace(uri, shown)[:300]
         raise TrackingError(f"tracking store {shown}: {reason}") from error
+
+
+def _connect(uri: str) -> None:
+    """Connect to a database once, where MLflow would try for two minutes."""
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme in DATABASE_SERVERS:
+        arguments = {"connect_timeout": CONNECT_TIMEOUT}
+        create_engine(uri, poolclass=NullPool, connect_args=arguments).connect().close()
+    elif scheme == "sqlite":
+        create_engine(uri, poolclass=NullPool).connect().close()
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -247,7 +277,7 @@ def _artifact_location(uri: str) -> str | None:
 def sqlite_file(uri: str) -> Path | None:
     """Return the file of a SQLite store; None for another."""
     database = make_url(uri).database if uri.startswith("sqlite") else None
-    return Path(database) if database else None
+    return Path(database) if database and database != ":memory:" else None
 
 
 @contextmanager
@@ -255,8 +285,12 @@ def _only_one(uri: str) -> Iterator[None]:
     """Let one process at a time set up or open a store in a file."""
     database = sqlite_file(uri)
     if not database:
+        if uri.startswith("sqlite"):
+            raise TrackingError(f"tracking store {uri}: keeps nothing; name a file: sqlite:///FILE")
         yield
         return
+    if database.is_dir():
+        raise TrackingError(f"tracking store {uri}: is a folder")
     if not database.resolve().parent.is_dir():
         raise TrackingError(f"tracking store {uri}: no such folder")
     with only_one(Path(f"{database}.lock"), LOCK_TIMEOUT):
