@@ -77,7 +77,7 @@ def run(config: Config, original: Run | None = None) -> Outcome:
             diverged.
     """
     store = open_store(config.tracking)
-    earlier = resumption.named(store, config) if config.resume else None
+    earlier = resumption.named(store, config) if config.resume is not None else None
     config = with_threads(earlier.config if earlier else config)
     dataset: Dataset = create("data", config.data)
     if config.training.batch_size > len(dataset.train):

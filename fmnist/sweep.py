@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.config import Metric, Promotion, Study, Tracking, check_numbers
+from fmnist.config import SEEDS, Metric, Promotion, Study, Tracking, check, check_numbers
 from fmnist.errors import USER_ERRORS, ConfigError, one_line
 from fmnist.provenance import code_digest
 
@@ -54,8 +54,9 @@ class StudyCallback(Callback):
             assert isinstance(tracking, Tracking) and isinstance(asked, Study)
             assert isinstance(rules, Promotion)
             swept = swept_values(config)
-            if config.resume or "resume" in swept:
+            if config.resume is not None or "resume" in swept:
                 raise ConfigError("resume=: one run goes on, without -m")
+            _check_choices(swept)
             variants = {key: values for key, values in swept.items() if key != "seed"}
             _check_baseline(asked.baseline, variants)
             _check_metric(asked.metric, config.callbacks)
@@ -92,6 +93,16 @@ def _signature(config: DictConfig, statement: "Statement") -> str:
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
+def _check_choices(swept: dict[str, list[str]]) -> None:
+    """Refuse what conf/ does not have before any job begins, not when its turn comes."""
+    loader = GlobalHydra.instance().config_loader()
+    for group, values in swept.items():
+        options = loader.get_group_options(group)
+        for value in values:
+            if options and value not in options:
+                raise ConfigError(f"{group}={value}: choose one of {', '.join(options)}")
+
+
 def _check_baseline(baseline: str | None, variants: dict[str, list[str]]) -> None:
     """Refuse a baseline that is none of the models, where these are what the sweep varies."""
     models = variants.get("model")
@@ -117,9 +128,11 @@ def _seeds(values: Iterable[str | int]) -> tuple[int, ...]:
 
 def _seed(value: str | int) -> int:
     try:
-        return int(value)
+        seed = int(value)
     except ValueError:
         raise ConfigError(f"seed={value}: must be a whole number") from None
+    check("seed", seed, SEEDS)
+    return seed
 
 
 @contextmanager
@@ -156,8 +169,10 @@ def swept_values(config: DictConfig) -> dict[str, list[str]]:
     """Return the keys that the sweep varies, as typed, with their values; none if unlimited.
 
     Raises:
-        ConfigError: if a key is given no value, or if there are more than `MOST_JOBS` jobs.
+        ConfigError: if a key is given no value, if there are more than `MOST_JOBS` jobs, or if
+            Hydra's own sweeper could not list them.
     """
+    listing = config.hydra.sweeper._target_ == LISTING
     params = config.hydra.sweeper.get("params") or {}
     task: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     swept: dict[str, list[str]] = {}
@@ -167,10 +182,12 @@ def swept_values(config: DictConfig) -> dict[str, list[str]]:
         swept.pop(key, None)  # the command line goes before the sweeper's params
         if override.is_discrete_sweep():
             swept[key] = _values(override)
+        elif override.is_sweep_override() and listing:
+            raise ConfigError(f"{override.input_line}: list the values, or name a range")
         elif override.is_sweep_override():
             swept[key] = []
     jobs = math.prod(len(values) for values in swept.values() if values)
-    if jobs > MOST_JOBS and config.hydra.sweeper._target_ == LISTING:
+    if jobs > MOST_JOBS and listing:
         raise ConfigError(f"{', '.join(swept)}: more than {MOST_JOBS:,} jobs, which is the most")
     return swept
 
@@ -183,8 +200,8 @@ def _values(override: Override) -> list[str]:
             sweep.range() if isinstance(sweep, RangeSweep) else override.sweep_string_iterator()
         )
         found = [str(value) for value in islice(values, MOST_JOBS + 1)]
-    except ValueError as error:  # a step of 0
-        raise ConfigError(f"{override.input_line}: {error}") from error
+    except (ValueError, ArithmeticError) as error:  # a step of 0, an end that is nan
+        raise ConfigError(f"{override.input_line}: is no range: {one_line(error)}") from error
     if not found:
         raise ConfigError(f"{override.input_line}: there is no such value")
     return found
