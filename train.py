@@ -3,6 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
+from fmnist.composing import check_command_line
 from fmnist.config import Config
 from fmnist.errors import job, one_line_errors
 from fmnist.sweep import concluded_studies
@@ -20,4 +21,5 @@ def main(composed: DictConfig) -> float:
 
 if __name__ == "__main__":
     with one_line_errors(), concluded_studies():
+        check_command_line()
         main()

@@ -5,12 +5,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from fmnist.errors import one_line_errors
+from fmnist.errors import Parser, one_line_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command."""
-    parser = argparse.ArgumentParser(prog="python -m fmnist", description=__doc__)
+    parser = Parser(prog="python -m fmnist", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_compare(commands.add_parser("compare", help="compare variants over seeds"))
     add_studies(commands.add_parser("studies", help="list the studies of the experiment"))
@@ -31,9 +31,17 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--experiment", default="fmnist", help="MLflow experiment (%(default)s)")
 
 
+def port(text: str) -> int:
+    """Return a port that can be listened on."""
+    number = int(text)
+    if not 0 < number < 2**16:
+        raise argparse.ArgumentTypeError(f"{number} is not within 1 and {2**16 - 1}")
+    return number
+
+
 def add_port(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that open MLflow's UI."""
-    parser.add_argument("--port", type=int, default=5000, help="of MLflow's UI (%(default)s)")
+    parser.add_argument("--port", type=port, default=5000, help="of MLflow's UI (%(default)s)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
 
 

@@ -1,5 +1,6 @@
 """What a user can put right: our exceptions, and how any such error becomes one line."""
 
+import argparse
 import functools
 import logging
 import os
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -73,6 +74,19 @@ REMEDIES = {
 }
 LONGEST_LINE = 2000  # characters; what was typed may be longer, and is part of many messages
 job_has_begun = False
+
+
+def usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """End the program with one line, where argparse would print the usage, too."""
+    parser.exit(2, f"error: {one_line(ConfigError(message))}; --help tells what there is\n")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, also of subcommands, whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program."""
+        usage_error(self, message)
 
 
 class Terminated(KeyboardInterrupt):
