@@ -2,6 +2,8 @@
 
 import json
 from functools import partial
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
@@ -9,8 +11,10 @@ import mlflow
 import numpy as np
 import tensorflow as tf
 from mlflow import MlflowClient
+from mlflow.tracking.multimedia import compress_image_size
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from numpy.typing import NDArray
+from PIL import Image
 
 from fmnist import outbox
 from fmnist.data import Part
@@ -89,11 +93,14 @@ class LayerHealth(keras.callbacks.Callback):
         return layers
 
     def _log(self, moments: int) -> None:
-        """Log the first `moments` measurements, unless a process that was stopped had done so."""
+        """Log the first `moments` measurements, but for what had been logged of them before."""
         files = MlflowClient().list_artifacts(self.run_id, "images")
-        if not any(f"/{PICTURES}+step+{moments - 1}+" in file.path for file in files):
-            names = [layer.name for layer in self.layers]
-            log_health(self.run_id, names, np.array(self.history[:moments]), self.params["epochs"])
+        found = [f.path for f in files if f"/{PICTURES}+step+{moments - 1}+" in f.path]
+        history, epochs = np.array(self.history[:moments]), self.params["epochs"]
+        if not found:
+            log_health(self.run_id, [layer.name for layer in self.layers], history, epochs)
+        elif len(found) == 1:  # stopped between the picture and its preview
+            log_preview(self.run_id, found[0], heat_maps(history, epochs))
 
 
 def log_health(run_id: str, names: list[str], history: NDArray[np.float64], epochs: int) -> None:
@@ -116,6 +123,14 @@ def log_health(run_id: str, names: list[str], history: NDArray[np.float64], epoc
     # MLflow's own way to log an image in the background loses some when the process ends.
     image, step = heat_maps(history, epochs), len(history) - 1
     client.log_image(run_id, image, key=PICTURES, step=step, synchronous=True)
+
+
+def log_preview(run_id: str, path: str, picture: Image.Image) -> None:
+    """Log the small copy that MLflow's `log_image` lays beside the picture at `path`."""
+    with TemporaryDirectory() as folder:
+        preview = Path(folder, f"{PurePosixPath(path).stem}+compressed.webp")
+        compress_image_size(picture).save(preview)
+        MlflowClient().log_artifact(run_id, str(preview), str(PurePosixPath(path).parent))
 
 
 def dense_layers(model: keras.Model) -> list[keras.layers.Dense]:
