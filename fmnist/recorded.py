@@ -90,7 +90,8 @@ def moved(config: Config, output_dir: str) -> Config:
 def _content(run: Run) -> bytes:
     content = artifact(run.info.run_id, CONFIGURATION)
     if content is None:
-        raise ConfigError(f"run {run.info.run_id}: has no {CONFIGURATION}")
+        anew = run.data.tags.get("command", "train it anew")
+        raise ConfigError(f"run {run.info.run_id}: did not come to tell what it is; anew: {anew}")
     return content
 
 

@@ -75,8 +75,8 @@ def why_not(run: Run) -> str | None:
         return "is a sweep; its command, typed again, continues it"
     if run.info.status == "FINISHED":
         return "is finished"
-    if SIGNATURE_TAG not in tags or not (run.inputs and run.inputs.dataset_inputs):
-        return "was stopped before training began; train it anew"
+    if SIGNATURE_TAG not in tags:
+        return "was not made by train.py"
     if is_alive(run):
         return f"is being made by process {tags[PID_TAG]} on {tags[HOST_TAG]}"
     if not Path(tags[FOLDER_TAG]).is_dir():

@@ -101,8 +101,9 @@ def tracked_run(
         tell = partial(MlflowClient().set_terminated, run.info.run_id)
         status = "RUNNING"  # what MLflow takes it for where the store was not told
         try:
-            if earlier is None:
+            if earlier is None or not earlier.data.params:
                 _log_params(config, run, original)
+            if earlier is None or not (earlier.inputs and earlier.inputs.dataset_inputs):
                 _log_inputs(config, dataset)
             yield Tracked(run, opened)
             opened.insist(partial(tell, "FINISHED"))
