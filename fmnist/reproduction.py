@@ -70,13 +70,13 @@ class Reproduction:
         """The verdict, and what it rests on."""
         verdict = VERDICTS[self.status]
         if self.status == IDENTICAL:
-            return f"{verdict}: weights and metrics of all {self.epochs[0]} epochs"
+            return f"{verdict}: weights and metrics of every epoch ({self.epochs[0]})"
         largest = max(self.differences, key=lambda difference: difference.relative)
         said = f"{verdict}: first difference at epoch {self.first}, largest relative difference "
         said += f"{largest.relative:.2g} ({largest.metric}, epoch {largest.epoch}), "
         said += f"{self.tolerance:g} is allowed"
         then, now = self.epochs
-        return said if then == now else f"{said}; {now} epochs instead of {then}"
+        return said if then == now else f"{said}; it ended after epoch {now}, not {then}"
 
 
 def find_original(run_id: str) -> Run:

@@ -16,10 +16,11 @@ from fmnist.store import Store
 
 @pytest.fixture(scope="module")
 def original(run, store):
-    """A finished run, and the store where it is."""
-    result = run("model=selu_dropout", "seed=7")
-    found = mlflow.get_run(result.run_id)
-    return Store(f"sqlite:///{store}/mlflow.db", found.info.experiment_id), found
+    """A finished run of each engine, and the store where they are."""
+    engines = ("compiled", "keras")
+    asked = ("model=selu_dropout", "seed=7")
+    found = [mlflow.get_run(run(*asked, f"training.engine={one}").run_id) for one in engines]
+    return Store(f"sqlite:///{store}/mlflow.db", found[0].info.experiment_id), *found
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def reproduce(original, tmp_path, monkeypatch):
     """Train it again, and return what came of it and the new run."""
     monkeypatch.chdir(tmp_path)
 
-    def reproduce():
-        opened, run = original
+    def reproduce(run):
+        opened = original[0]
         answer = reproduction.reproduce(opened, run, tolerance=0.01)
         return answer, mlflow.search_runs([run.info.experiment_id], output_format="list")[0]
 
@@ -39,11 +40,12 @@ def artifact_path(run, name: str) -> Path:
     return Path(run.info.artifact_uri.removeprefix("file://"), name)
 
 
-def test_the_same_code_and_data_give_the_same_bits(original, reproduce):
-    opened, first = original
-    answer, second = reproduce()
+@pytest.mark.parametrize("engine", [1, 2])
+def test_the_same_code_and_data_give_the_same_bits(original, reproduce, engine):
+    opened, first = original[0], original[engine]
+    answer, second = reproduce(first)
     assert answer.status == reproduction.IDENTICAL
-    assert answer.words == "bit-for-bit identical: weights and metrics of all 2 epochs"
+    assert answer.words == "bit-for-bit identical: weights and metrics of every epoch (2)"
     tags = second.data.tags
     assert (tags["reproduces"], tags["reproduction"]) == (
         first.info.run_id,
@@ -60,14 +62,14 @@ def test_the_same_code_and_data_give_the_same_bits(original, reproduce):
 
 
 def test_the_first_epoch_that_differs_is_named(original, reproduce):
-    _, first = original
+    first = original[1]
     path = artifact_path(first, reproduction.DIGESTS)
     kept = path.read_text()
     digests = json.loads(kept)
     digests["epochs"][1]["weights"] = digests["last"] = "0" * 64
     path.write_text(json.dumps(digests))
     try:
-        answer, second = reproduce()
+        answer, second = reproduce(first)
         assert answer.status == reproduction.WITHIN_TOLERANCE
         assert answer.words.startswith("the same within tolerance: first difference at epoch 2, ")
         metric = {"key": "val_loss", "value": 3 * first.data.metrics["val_loss"], "step": 2}
@@ -84,16 +86,16 @@ def test_the_first_epoch_that_differs_is_named(original, reproduce):
 
 
 def test_fewer_epochs_are_different_whatever_the_tolerance(original):
-    _, first = original
+    first = original[1]
     whole = json.loads(artifact_path(first, reproduction.DIGESTS).read_text())
     shorter = {**whole, "epochs": whole["epochs"][:1]}
     found = reproduction.compared(first, first, whole, shorter, tolerance=1.0)
     assert found.status == reproduction.DIFFERENT and found.first == 2
-    assert found.words.endswith("; 1 epochs instead of 2")
+    assert found.words.endswith("; it ended after epoch 1, not 2")
 
 
 def test_what_cannot_be_compared_is_refused(original):
-    _, first = original
+    first = original[1]
     client = mlflow.MlflowClient()
     for run_id in ("nowhere", "../../etc", "x" * 9000):
         with pytest.raises(ReproductionError, match="there is no such run in this store"):
@@ -112,7 +114,7 @@ def test_what_cannot_be_compared_is_refused(original):
 
 
 def test_the_recorded_libraries_are_installed_and_nothing_else(original, tmp_path):
-    _, first = original
+    first = original[1]
     path = artifact_path(first, "environment/requirements.txt")
     kept = path.read_text()
     try:
@@ -164,7 +166,7 @@ def test_a_checkout_gives_what_changed_code_does_not(project, tmp_path):
     models, new = project / "fmnist" / "models.py", project / "fmnist" / "new.py"
     models.write_text(models.read_text() + "# as it was when the run was made\r\n")
     new.write_text("# not known to git\n")
-    made = command(*train_command(tmp_path, *QUICK)[1:], where=project)
+    made = command(*train_command(tmp_path, *QUICK, "training.threads=1")[1:], where=project)
     assert made.returncode == 0, made.stderr
     [run] = runs_in(tmp_path)
     training = project / "fmnist" / "training.py"
@@ -185,8 +187,12 @@ def test_a_checkout_gives_what_changed_code_does_not(project, tmp_path):
     same = fmnist("reproduce", run.info.run_id, "--checkout")
     assert same.returncode == reproduction.IDENTICAL, same.stderr
     lines = same.stdout.splitlines()
-    assert lines[-1] == "bit-for-bit identical: weights and metrics of all 2 epochs"
+    assert lines[-1] == "bit-for-bit identical: weights and metrics of every epoch (2)"
     assert "fmnist/new.py" in same.stdout and "code, libraries, machine and data are" in same.stdout
+    repeated = runs_in(tmp_path)[0]
+    for one in (run, repeated):
+        found = json.loads(artifact_path(one, "environment/environment.json").read_text())
+        assert found["threads_within_operation"] == 1
     worktrees = subprocess.check_output(["git", "worktree", "list"], cwd=project, text=True)
     assert len(worktrees.splitlines()) == 1
 

@@ -72,6 +72,17 @@ def test_the_commands_on_finished_runs(clone):
     assert pooled.returncode == 0, pooled.stderr
 
 
+def test_the_second_job_of_the_sweep_is_reproduced_alone(clone):
+    job = next(run for run in runs_in(clone) if run.data.params.get("model.name") == "selu")
+    done = mlflow_run(clone, "local", f"run_id={job.info.run_id}", entry_point="reproduce")
+    assert done.returncode == 0, done.stderr
+    assert "bit-for-bit identical: weights and metrics of every epoch (1)" in done.stdout
+    repeated = runs_in(clone)[0]
+    assert repeated.data.tags["reproduces"] == job.info.run_id
+    assert repeated.data.tags["mlflow.project.entryPoint"] == "reproduce"
+    assert repeated.info.status == "FINISHED"
+
+
 def test_in_an_environment_of_its_own_and_without_overrides_on_the_real_data(clone):
     done = mlflow_run(clone, "uv", "epochs=1", "model=relu")
     assert done.returncode == 0, done.stderr[-2000:]
