@@ -287,7 +287,7 @@ def reproduce(options: argparse.Namespace) -> None:
     original = reproduction.find_original(options.run_id)
     if options.checkout:
         arguments = ["reproduce", options.run_id, "--tolerance", str(options.tolerance)]
-        sys.exit(checkout.fmnist(original, arguments, store.uri))
+        sys.exit(checkout.run_fmnist(original, arguments, store.uri))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     answer = reproduction.reproduce(store, original, options.tolerance)
     if answer.differences:

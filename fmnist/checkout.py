@@ -21,7 +21,7 @@ COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 
 
-def fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
+def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
     """Run `python -m fmnist ARGUMENTS` with the code and the libraries of `run`.
 
     Args:

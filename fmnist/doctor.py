@@ -127,13 +127,10 @@ def _fetch_anew() -> None:
 
 
 def of_runs(store: Store) -> Iterator[Finding]:
-    """Find the runs that are RUNNING in the store while nothing runs, and what they left."""
+    """Find the runs that are RUNNING in the store while nothing runs."""
     for run in _search("attributes.status = 'RUNNING'"):
         if status(run) == INTERRUPTED:
             yield _interrupted(store, run)
-            folder = Path(run.data.tags[FOLDER_TAG])
-            for path in folder.glob("partial-*"):
-                yield Finding(f"{path}: written half", "--fix removes it", path.unlink)
 
 
 def _interrupted(store: Store, run: Run) -> Finding:

@@ -14,7 +14,7 @@ from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.differences import differences
 from fmnist.errors import ConfigError
-from fmnist.liveness import FOLDER_TAG, HOST_TAG, PID_TAG, SIGNATURE_TAG, is_alive
+from fmnist.liveness import FOLDER_TAG, HOST_TAG, LOCK, PID_TAG, SIGNATURE_TAG, is_alive
 from fmnist.provenance import signature
 from fmnist.store import SWEEP_TAG, Store, find_run, search, study_of
 
@@ -79,7 +79,7 @@ def why_not(run: Run) -> str | None:
         return "was not made by train.py"
     if is_alive(run):
         return f"is being made by process {tags[PID_TAG]} on {tags[HOST_TAG]}"
-    if not Path(tags[FOLDER_TAG]).is_dir():
+    if not Path(tags[FOLDER_TAG], LOCK).is_file():  # else a store could name any folder
         return f"its folder {tags[FOLDER_TAG]}, on {tags[HOST_TAG]}, is not here"
     return None
 

@@ -79,14 +79,12 @@ def test_what_a_killed_process_left_is_found_and_mended(tmp_path, monkeypatch, v
     half = client.create_logged_model(experiment_id, source_run_id=killed.info.run_id)
     stray = tmp_path / "mlartifacts" / "of-no-run"
     stray.mkdir()
-    (tmp_path / "partial-best.keras").write_text("half")
 
     well, told = visit()
     assert not well
     assert "data: good" in told
     assert f"run {trained} (selu_dropout seed 42): was interrupted\n    trained, but not" in told
     assert f"run {opened.run_id} (sweep): was interrupted\n    its command, typed again" in told
-    assert "partial-best.keras: written half" in told
     assert f"decision {proposed.info.run_id}: never taken" in told
     assert f"model {half.model_id}: half logged" in told
     assert "1 of no run of this store: of-no-run" in told

@@ -91,6 +91,9 @@ def test_a_run_with_other_code_data_or_libraries_does_not_go_on(tmp_path, dies):
     client.set_tag(failed.info.run_id, "code.digest", "another")
     with pytest.raises(ConfigError, match="code of fmnist/ another, here "):
         run(composed(tmp_path, f"resume={failed.info.run_id}"))
+    client.set_tag(failed.info.run_id, "output_dir", str(Path.home()))
+    with pytest.raises(ConfigError, match="is not here"):
+        run(composed(tmp_path, f"resume={failed.info.run_id}"))
     for run_id in ("nowhere", "../../etc", "x" * 9000):
         with pytest.raises(ConfigError, match="there is no such run in this store"):
             run(composed(tmp_path, f"resume='{run_id}'"))
