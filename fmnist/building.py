@@ -1,6 +1,7 @@
 """Build what a part of the configuration describes: data sets, optimizers and callbacks."""
 
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from inspect import isclass
 from typing import Any
@@ -35,12 +36,15 @@ def create(key: str, node: dict[str, Any]) -> Any:
     for path, target in targets({k: v for k, v in node.items() if k != "_target_"}, key):
         _check_house(path, target)
     try:
-        return instantiate(node, _convert_="all")
+        built = instantiate(node, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, FmnistError):
             raise cause from None
         raise ConfigError(f"{key}: {one_line(cause or error)}") from error
+    if isinstance(built, partial):
+        raise ConfigError(f"{key}._partial_: must be false")
+    return built
 
 
 def targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -79,5 +83,5 @@ def _located(path: str, target: str) -> Any:
     module, _, name = target.rpartition(".")
     try:
         return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a module of the user's own can fail in any way
         raise ConfigError(f"{path}={target}: {one_line(error)}") from error

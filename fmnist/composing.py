@@ -59,14 +59,11 @@ def check_file(path: Path) -> None:
     if path.stat().st_size > LARGEST_FILE:
         raise ConfigError(f"{path}: has more than {LARGEST_FILE:,} bytes")
     try:
-        whole = yaml.compose(path.read_text(encoding="utf-8"), getattr(yaml, LOADER))
+        whole = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: is no YAML that can be read: {error}") from error
     if _values(whole, {}) > MOST_VALUES:
         raise ConfigError(f"{path}: has more than {MOST_VALUES:,} values, aliases written out")
-
-
-LOADER = "CSafeLoader" if hasattr(yaml, "CSafeLoader") else "SafeLoader"
 
 
 def _values(node: Any, known: dict[int, float]) -> float:

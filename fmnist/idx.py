@@ -90,6 +90,8 @@ def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
             surplus = file.read(1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or cut short: {error}") from error
+    except MemoryError as error:
+        raise DataError(f"{path}: the {size} values it claims do not fit into memory") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     if expected_sum is not None:

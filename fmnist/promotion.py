@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
-from fmnist import config, decision_report, registry
+from fmnist import config, decision_report, registry, study
 from fmnist.comparison import METRICS, Comparison, Statement, Variant
 from fmnist.config import Promotion
 from fmnist.decision import (
@@ -56,6 +56,7 @@ def promote(
         PromotionError: if the study has nothing that could be weighed against the champion.
     """
     if not dry_run:
+        study.load(store, study_id)  # so that a mistyped id begins no ledger
         open_ledger(store)
     while True:
         before = registry.state(settled=not dry_run)
