@@ -27,7 +27,7 @@ from fmnist.model_artifact import DIGEST_TAG, digest
 from fmnist.store import environment_variables
 from typist import Outcome, Typist
 
-TIMEOUT = 20.0  # seconds
+TIMEOUT = 30.0  # seconds, on a machine that does other things, too
 MOST_MEMORY = 1 << 30  # bytes
 LONGEST_LINE = 2100  # characters
 MADE = ("output", "mlflow.db", "mlflow.db.lock")  # what a command may make in its folder
@@ -116,7 +116,7 @@ OVERRIDES = [
     ("model.name='${model.name}'", "model.name: Recursive interpolation detected"),
     ("model.name='${'", "Error parsing override 'model.name=${'"),
     ("model.name='${oc.decode:\"[1\"}'", "model.name: GrammarParseError raised while"),
-    (f"model.name={'[' * 15_000}", "model.name=[[[["),
+    (f"model.name={'[' * 5_000}", "model.name=[[[["),
     (f"model.name={LONG}", "100,011 characters, the most is 20,000"),
     (f"+{'a.' * 8_000}b=1", "File name too long"),
     ("~model", "model.name: a value is needed"),
@@ -168,10 +168,6 @@ ATTACKS = [
         '\'+callbacks.x={_target_:builtins.exec,_args_:["open(\\"HERE/canary\\",\\"w\\")"]}\'',
         "callbacks.x._target_=builtins.exec: is no keras.callbacks.Callback",
     ),
-    (
-        "+callbacks.x._target_=keras.saving.load_model +callbacks.x.filepath=HERE/x.keras",
-        "is no keras.callbacks.Callback",
-    ),
     (f"'data.dir={{_target_:os.system,command:{TOUCH}}}'", "data.dir: "),
     (f"'optimizer.learning_rate={{_target_:os.system,command:{TOUCH}}}'", "learning_rate: "),
     (
@@ -183,8 +179,6 @@ ATTACKS = [
         "_target_=keras.utils.get_file: must be a class of keras or fmnist",
     ),
     ("+optimizer._partial_=true", "optimizer._partial_: must be false"),
-    ("+optimizer._args_=[1,2,3]", "optimizer: SGD.__init__() got multiple values for argument"),
-    ("optimizer._target_=nosuch.SGD", "optimizer._target_=nosuch.SGD: No module named 'nosuch'"),
     (
         f"+hydra.callbacks.x._target_=os.system '+hydra.callbacks.x.command={TOUCH}'",
         "Target 'os.system' is blocklisted",
@@ -516,7 +510,7 @@ class Typed:
 def typed(request, places, tmp_path_factory) -> Iterator[dict[Row, Future[Typed]]]:
     """The rows that are tested, typed by two typists at once."""
     picked = [item for item in request.session.items if item.path == request.path]
-    rows = [item.callspec.params["row"] for item in picked if hasattr(item, "callspec")]
+    rows = dict.fromkeys(item.callspec.params["row"] for item in picked)
     typists: SimpleQueue[Typist] = SimpleQueue()
     for _ in range(2):
         typists.put(Typist(ENVIRONMENT))
@@ -532,11 +526,7 @@ def typed(request, places, tmp_path_factory) -> Iterator[dict[Row, Future[Typed]
 
 
 def type_row(row: Row, folder: Path, places: dict[str, str], typists: SimpleQueue[Typist]) -> Typed:
-    command, variables = command_of(row, folder, places)
-    (folder / "tmp").mkdir(parents=True)
-    shutil.copy(Path(places["STORE"], "mlflow.db"), folder)
-    if row.prepare:
-        row.prepare(folder)
+    command, variables = prepared(row, folder, places)
     before = listing(folder)
     typist = typists.get()
     try:
@@ -545,8 +535,12 @@ def type_row(row: Row, folder: Path, places: dict[str, str], typists: SimpleQueu
         typists.put(typist)
 
 
-def command_of(row: Row, folder: Path, places: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Return the words of a command and its variables."""
+def prepared(row: Row, folder: Path, places: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Make the folder of a row, and return the words of its command and its variables."""
+    (folder / "tmp").mkdir(parents=True)
+    shutil.copy(Path(places["STORE"], "mlflow.db"), folder)
+    if row.prepare:
+        row.prepare(folder)
     here = places | {"HERE": str(folder)}
     words = [filled(word, here) for word in shlex.split(row.typed)]
     if words[0] == "train.py" and "--experimental-rerun" not in words:
@@ -601,22 +595,24 @@ def project() -> Iterator[None]:
     assert {line for line in new if "cache" not in line} == set()
 
 
-def test_a_typist_types_as_a_person_does(typed, places, tmp_path):
-    """The same command, by a process of its own, comes to the same."""
-    for place, start in enumerate(("train.py model=foo", "-m fmnist compare nowhere")):
-        row = next(row for row in ROWS if row.typed.startswith(start))
-        words, variables = command_of(row, tmp_path / str(place), places)
-        shutil.copytree(Path(places["STORE"]), tmp_path / str(place))
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=PROJECT,
-            env=ENVIRONMENT | variables | {"TMPDIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
-        [typist] = [typed[row].result().outcome] if row in typed else [None]
-        assert (done.returncode, done.stdout, done.stderr) == (
-            typist.status,
-            typist.stdout,
-            typist.stderr,
-        )
+REAL = ("train.py model=foo", "train.py --config-dir HERE/conf", "-m fmnist compare nowhere")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [next(row for row in ROWS if row.typed.startswith(begin)) for begin in REAL],
+    ids=lambda row: row.id,
+)
+def test_a_process_of_its_own_comes_to_the_same(row, typed, places, tmp_path):
+    command, variables = prepared(row, tmp_path / "here", places)
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=PROJECT,
+        env=ENVIRONMENT | variables,
+        capture_output=True,
+        text=True,
+    )
+    here = typed[row].result()
+    stderr = done.stderr.replace(str(tmp_path / "here"), str(here.folder))
+    expected = here.outcome.status, here.outcome.stdout, here.outcome.stderr
+    assert (done.returncode, done.stdout, stderr) == expected

@@ -150,42 +150,6 @@ def test_a_sweep_whose_jobs_are_all_refused_is_no_study(tmp_path):
     assert opened.info.status == "FAILED" and "study" not in opened.data.tags
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["model=foo"], "error: model=foo: choose one of batch_norm, batch_norm_before, relu,"),
-        (["training.epochs=0"], "error: training.epochs=0: must be at least 1"),
-        (["optimizer.learning_rate=nan"], "error: optimizer.learning_rate=nan: must be above 0"),
-        (["training.epochs=ten"], "error: training.epochs: Value 'ten' of type 'str' could not"),
-        (["+model.dept=3"], "error: model.dept: no such key; there are name, activation,"),
-        (["data=idx"], "error: data.dir: a value is needed"),
-        (
-            ["-m", "model=relu,selu", "study.baseline=gelu"],
-            "error: study.baseline=gelu: choose one",
-        ),
-        (["seed=1,2"], "error: seed=1,2: several values are a sweep, which -m starts"),
-        (["-m", "seed=1,1"], "error: seed=1,1: name each seed once"),
-        (
-            ["-m", "seed=1,2", "callbacks=none"],
-            "error: study.metric=best_val_accuracy: needs callbacks.checkpoint; without it choose",
-        ),
-        (["-m", "seed=1,b"], "error: seed=b: must be a whole number"),
-        (["optimizer=null"], "error: Config group override must be a string or a list"),
-        (["hydra.run.dir=/proc/nowhere"], "error: [Errno 2] No such file or directory: '/proc/no"),
-        (["data.dir=/nowhere"], "error: /nowhere: no such folder"),
-        (["promote=true"], "error: promote=true: needs a sweep over several seeds (-m)"),
-        (["promotion.alpha=2"], "error: promotion.alpha=2.0: must be above 0 and below 1"),
-    ],
-)
-def test_bad_input_is_one_line_on_standard_error(tmp_path, arguments, message):
-    done = train(*arguments, folder=tmp_path)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stdout
-    assert runs_in(tmp_path) == []
-
-
 def test_the_whole_traceback_is_there_on_request(tmp_path):
     done = train("training.epochs=0", folder=tmp_path, HYDRA_FULL_ERROR="1")
     assert done.returncode == 1
