@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import sqlite3
@@ -17,54 +16,49 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-PROJECT = Path(__file__).resolve().parent.parent
-SIZED = ("data=digits", "model=selu_dropout", "model.depth=3", "model.width=30", "optimizer=adam")
-STOPPING = ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=0.01")
-ASKED = (*SIZED, "training.epochs=20", *STOPPING)
-ENDED_WITHIN = 240.0  # seconds
+CLEAN = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "KERAS_HOME")
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in CLEAN}
+ENVIRONMENT |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+LONGEST = 240.0  # seconds that anything may take
 READY = 2  # MLflow's number for a model that was logged whole
 NAMED_ANEW = re.compile(r"\+timestamp\+\d+\+[-0-9a-f]+")  # MLflow names a picture by its moment
-CLEAN = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "KERAS_HOME")
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in CLEAN} | {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-}
+STAYS = Counter({"error.txt": 1})  # tells why a run was stopped once
+
+
+class NotTriedError(Exception):
+    """This machine, or this user, cannot try a fault."""
 
 
 class Process:
-    """A program in a group of its own, whose output goes to files that can be read meanwhile."""
+    """A program in a process group of its own, whose output can be read meanwhile."""
 
     def __init__(
         self,
         command: Sequence[str],
         log: Path,
         folder: Path,
-        variables: Mapping[str, str] = {},
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.log = log
-        with self._file("out").open("w") as output, self._file("err").open("w") as errors:
+        self.files = [log.with_name(f"{log.name}.{name}") for name in ("output", "errors")]
+        with self.files[0].open("w") as output, self.files[1].open("w") as errors:
             self.popen = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=ENVIRONMENT | variables,
+                env=ENVIRONMENT | dict(variables or {}),
                 stdout=output,
                 stderr=errors,
                 start_new_session=True,
             )
 
-    def _file(self, suffix: str) -> Path:
-        return self.log.with_name(f"{self.log.name}.{suffix}")
-
     @property
     def output(self) -> str:
         """What it printed."""
-        return self._file("out").read_text(errors="replace")
+        return self.files[0].read_text(errors="replace")
 
     @property
     def errors(self) -> str:
         """What it said on standard error."""
-        return self._file("err").read_text(errors="replace")
+        return self.files[1].read_text(errors="replace").strip()
 
     @property
     def epochs(self) -> int:
@@ -81,70 +75,96 @@ class Process:
         with suppress(ProcessLookupError):
             os.killpg(self.popen.pid, number)
 
-    def wait(self, seconds: float = ENDED_WITHIN) -> int:
-        """Return the status with which it ends; kill it, and raise `TimeoutExpired`, if late."""
-        try:
-            return self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
-
     def kill(self) -> None:
         """Kill the group at once."""
         self.send(signal.SIGKILL)
         self.popen.wait()
 
-    def until(self, reached: Callable[[], object], seconds: float = ENDED_WITHIN) -> bool:
-        """Wait until something is reached; tell whether it was before the process ended."""
-        limit = time.monotonic() + seconds
-        while not reached():
-            if not self.alive:
-                return bool(reached())
+    def wait(self, seconds: float = LONGEST) -> int:
+        """Return the status with which it ends.
+
+        Raises:
+            TimeoutError: if it does not; it is killed.
+        """
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            self.kill()
+            raise TimeoutError(f"{error}; see {self.files[0]}") from error
+
+    def until(self, reached: Callable[[], object]) -> None:
+        """Wait until something is reached, or the process has ended.
+
+        Raises:
+            TimeoutError: if neither happens; it is killed.
+        """
+        limit = time.monotonic() + LONGEST
+        while self.alive and not reached():
             if time.monotonic() > limit:
                 self.kill()
-                raise TimeoutError(f"{self.log}: nothing happened within {seconds:g} s")
+                raise TimeoutError(f"{self.files[0]}: not reached within {LONGEST:g} s")
             time.sleep(0.01)
-        return True
+
+    def until_printed(self, pattern: str) -> None:
+        """Wait until a line begins with something."""
+        self.until(lambda: re.search(pattern, self.output, re.MULTILINE))
+
+    def failed(self) -> list[str]:
+        """Wait for the end; say what went wrong."""
+        return [f"ended with {self.popen.returncode}: {self.errors[-400:]}"] if self.wait() else []
+
+    def one_error(self, said: str) -> list[str]:
+        """Wait for the end; say what is wrong if that is no error of one line with `said` in it."""
+        ended, lines = self.wait(), self.errors.splitlines()
+        if ended == 1 and len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0]:
+            return []
+        return [f"ended with {ended}: {self.errors[-400:]}"]
 
 
 @dataclass
 class Trial:
-    """One run in a folder of its own, begun and gone on with by as many processes as it takes.
+    """One run, begun and gone on with by as many processes as it takes.
 
     Attributes:
-        folder: of its output and of what its processes print.
-        database: SQLite file of the store.
+        folder: where its processes print.
         project: the folder of train.py.
+        database: SQLite file of the store.
         asked: the configuration, as it is typed.
         uri: of the store; None: the database itself.
-        before: what stands before `train.py` on the command line.
+        output: where it writes; None: into its folder.
+        python: what stands before `train.py` on the command line.
         variables: of the environment.
     """
 
     folder: Path
-    database: Path
     project: Path
-    asked: Sequence[str] = ASKED
+    database: Path
+    asked: Sequence[str]
     uri: str | None = None
     output: Path | None = None
-    before: Sequence[str] = (sys.executable,)
+    python: Sequence[str] = (sys.executable,)
     variables: Mapping[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
 
-    def start(self, *arguments: str, before: Sequence[str] | None = None) -> Process:
+    def start(self, *arguments: str, python: Sequence[str] = ()) -> Process:
         """Begin `python train.py`, with the arguments of the trial unless others are given."""
         number = len(self.processes)
         output = (self.output or self.folder) / f"output{number}"
-        places = (f"hydra.run.dir={output}", f"tracking.uri={self.uri or self.sqlite}")
-        command = [*(before or self.before), "train.py", *(arguments or self.asked), *places]
-        self.processes.append(
-            Process(command, self.folder / f"train{number}", self.project, self.variables)
-        )
+        places = [f"hydra.run.dir={output}", f"tracking.uri={self.uri or self.sqlite}"]
+        command = [*(python or self.python), "train.py", *(arguments or self.asked), *places]
+        log = self.folder / f"train{number}"
+        self.processes.append(Process(command, log, self.project, self.variables))
         return self.processes[-1]
 
-    def resume(self, *arguments: str) -> Process:
+    def started(self, until: str = "") -> Process:
+        """Begin it, and wait until it prints something: else, until it has begun to track."""
+        process = self.start()
+        process.until_printed(until) if until else process.until(lambda: self.run_id)
+        return process
+
+    def resume(self) -> Process:
         """Type `resume=` for the run."""
-        return self.start(f"resume={self.run_id}", *arguments, before=self.before)
+        return self.start(f"resume={self.run_id}")
 
     @property
     def sqlite(self) -> str:
@@ -154,23 +174,22 @@ class Trial:
     @property
     def run_id(self) -> str | None:
         """The id of the run; None as long as it has not begun."""
-        place = f"{(self.output or self.folder) / 'output0'}"
         query = "SELECT run_uuid FROM tags WHERE key = 'output_dir' AND value = ?"
-        found = rows(self.database, query, place)
+        found = rows(self.database, query, str((self.output or self.folder) / "output0"))
         return str(found[0][0]) if found else None
 
     @property
-    def trained(self) -> int:
+    def epochs(self) -> int:
         """How many epochs its processes said are done."""
         return sum(process.epochs for process in self.processes)
 
 
-def rows(database: Path, query: str, *values: str) -> list[tuple[object, ...]]:
+def rows(database: Path, query: str, *values: str) -> list[tuple[str, ...]]:
     """Read from a database; nothing while it is locked or not there."""
     with suppress(sqlite3.OperationalError):
         uri = f"file:{database}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
-            return connection.execute(query, values).fetchall()
+            return [tuple(map(str, row)) for row in connection.execute(query, values)]
     return []
 
 
@@ -181,100 +200,85 @@ class Record:
     status: str
     metrics: Mapping[tuple[str, int], list[float]]
     artifacts: Counter[str]
-    digests: object
-    health: object
-    models: Sequence[tuple[str, str, int]]
+    digests: Mapping[str, object]
+    health: Mapping[str, object]
+    models: Sequence[tuple[str, Path]]
     tags: Mapping[str, str]
 
     @classmethod
-    def of(cls, trial: Trial, served: Path | None = None) -> "Record":
-        """Read what the store of a trial has; `served`: where the server keeps artifacts."""
-        run_id = str(trial.run_id)
-        place, status = rows(
-            trial.database, "SELECT artifact_uri, status FROM runs WHERE run_uuid = ?", run_id
-        )[0]
+    def of(cls, trial: Trial) -> "Record":
+        """Read what the store of a trial has."""
+
+        def read(columns: str, table: str, run: str = "run_uuid") -> list[tuple[str, ...]]:
+            query = f"SELECT {columns} FROM {table} WHERE {run} = ?"
+            return rows(trial.database, query, str(trial.run_id))
+
+        def folder_of(uri: str) -> Path:  # of a server: beside its database
+            path = unquote(urlsplit(uri).path)
+            served = uri.startswith("mlflow-artifacts:")
+            return trial.database.parent / "artifacts" / path.lstrip("/") if served else Path(path)
+
+        [(place, status)] = read("artifact_uri, status", "runs")
         metrics: dict[tuple[str, int], list[float]] = {}
-        query = "SELECT key, step, value FROM metrics WHERE run_uuid = ?"
-        for key, step, value in rows(trial.database, query, run_id):
-            metrics.setdefault((str(key), int(str(step))), []).append(float(str(value)))
-        query = (
-            "SELECT model_id, artifact_location, status FROM logged_models"
-            " WHERE source_run_id = ? AND lifecycle_stage = 'active'"
-        )
-        models = [
-            (str(m), str(at), int(str(s))) for m, at, s in rows(trial.database, query, run_id)
-        ]
-        tags = rows(trial.database, "SELECT key, value FROM tags WHERE run_uuid = ?", run_id)
-        folder = path_of(str(place), served)
+        for key, step, value in read("key, step, value", "metrics"):
+            metrics.setdefault((key, int(step)), []).append(float(value))
+        models = "(SELECT * FROM logged_models WHERE lifecycle_stage = 'active')"
+        found = read("status, artifact_location", models, "source_run_id")
+        folder = folder_of(place)
+        names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         return cls(
-            str(status),
+            status,
             metrics,
-            Counter(named(path.relative_to(folder)) for path in folder.rglob("*.*")),
+            Counter(NAMED_ANEW.sub("", name) for name in names),
             content(folder / "digests.json"),
             content(folder / "layer_health.json"),
-            [(model, str(path_of(at, served)), state) for model, at, state in models],
-            {str(key): str(value) for key, value in tags},
+            [(state, folder_of(uri)) for state, uri in found],
+            dict(read("key, value", "tags")),  # type: ignore[arg-type]
         )
 
 
-def path_of(uri: str, served: Path | None) -> Path:
-    """Return the folder of artifacts behind a URI."""
-    path = unquote(urlsplit(uri).path)
-    return (
-        served / path.lstrip("/") if served and uri.startswith("mlflow-artifacts:") else Path(path)
-    )
-
-
-def named(path: Path) -> str:
-    """Return the name of an artifact without the moment at which it was logged."""
-    return NAMED_ANEW.sub("", path.as_posix())
-
-
-def content(path: Path) -> object:
-    """Return what a JSON file holds; None if it is not there."""
-    return json.loads(path.read_text()) if path.exists() else None
+def content(path: Path) -> Mapping[str, object]:
+    """Return what a JSON file holds; nothing if it is not there."""
+    found: Mapping[str, object] = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
 def lost(found: Record, reference: Record) -> list[str]:
     """Say what a run lacks, or has twice, that an uninterrupted one has once."""
     said = [] if found.status == "FINISHED" else [f"is {found.status}"]
-    if found.digests != reference.digests:
-        said.append("other digests of weights and metrics")
-    if found.health != reference.health:
-        said.append("another layer health")
-    for what, missing in {
-        "missing": reference.metrics.keys() - found.metrics.keys(),
-        "one too many": found.metrics.keys() - reference.metrics.keys(),
-        "doubled": {key for key, values in found.metrics.items() if len(values) > 1},
-    }.items():
-        said += [f"metric {key}, step {step}, {what}" for key, step in sorted(missing)]
-    for key in found.metrics.keys() & reference.metrics.keys():
-        if not key[0].endswith("_seconds") and found.metrics[key] != reference.metrics[key]:
-            said.append(f"metric {key[0]}, step {key[1]}, has another value")
-    for name, count in (reference.artifacts - found.artifacts).items():
-        said.append(f"artifact {name} missing ({count})")
-    known = Counter({"error.txt": 1})  # tells why a run was stopped; it stays
-    for name, count in (found.artifacts - reference.artifacts - known).items():
-        said.append(f"artifact {name} too many ({count})")
-    return said + wrong_model(found)
+    said += [] if found.digests == reference.digests else ["other digests of weights and metrics"]
+    said += [] if found.health == reference.health else ["another layer health"]
+    for key, step in sorted(found.metrics.keys() | reference.metrics.keys()):
+        own, other = (len(record.metrics.get((key, step), [])) for record in (found, reference))
+        if (own, other) != (1, 1):
+            said.append(f"metric {key}, step {step}: {own} times instead of {other}")
+        elif found.metrics[key, step] != reference.metrics[key, step] and "_seconds" not in key:
+            said.append(f"metric {key}, step {step}: another value")
+    said += [f"artifact {name} is missing" for name in reference.artifacts - found.artifacts]
+    too_many = found.artifacts - reference.artifacts - STAYS
+    return [*said, *(f"artifact {name} is one too many" for name in too_many), *wrong_model(found)]
 
 
 def wrong_model(found: Record) -> list[str]:
-    """Say what is wrong with the one logged model: it has to be whole, and the best one."""
-    import keras
-
+    """Say what is wrong if there is not one logged model, whole, with the best weights."""
     from fmnist.snapshot import digest_of_weights
 
-    if [state for _, _, state in found.models] != [READY]:
-        return [f"logged models: {[(model, state) for model, _, state in found.models]}"]
-    [(_, folder, _)] = found.models
+    if [int(state) for state, _ in found.models] != [READY]:
+        return [f"logged models: {found.models}"]
+    model, problems = loaded(found.models[0][1] / "data" / "model.keras")
+    if model is None or digest_of_weights(model) == found.digests.get("best"):
+        return problems
+    return ["its model has other weights than the best ones"]
+
+
+def loaded(path: Path) -> tuple[object | None, list[str]]:
+    """Load a model by Keras; say what is wrong with it."""
+    import keras
+
     try:
-        model = keras.saving.load_model(Path(folder, "data", "model.keras"))
+        return keras.saving.load_model(path), []
     except (OSError, ValueError) as error:
-        return [f"its model does not load: {error}"]
-    digests = found.digests if isinstance(found.digests, dict) else {}
-    same = digest_of_weights(model) == digests.get("best")
-    return [] if same else ["its model has other weights than the best ones"]
+        return None, [f"{path.name} does not load: {error}"]
 
 
 @contextmanager
@@ -316,29 +320,18 @@ def fill(folder: Path) -> Path:
 
 
 @contextmanager
-def tmpfs(folder: Path, megabytes: int) -> Iterator[Path]:
-    """Mount a small disk.
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount a disk of 32 MB.
 
     Raises:
-        PermissionError: if this user may not.
+        NotTriedError: if this user may not.
     """
-    folder.mkdir(parents=True)
-    options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    done = subprocess.run(["mount", *options], capture_output=True, text=True)
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise PermissionError(f"mount: {done.stderr.strip()}")
+        raise NotTriedError(f"needs root, to mount a small disk: {done.stderr.strip()}")
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def copied_project(folder: Path) -> Path:
-    """Copy what git has of the project."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.split("\0")[:-1]:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(PROJECT / name, folder / name)
-    return folder

@@ -1,6 +1,7 @@
 """What a user can put right: our exceptions, and how any such error becomes one line."""
 
 import argparse
+import errno
 import functools
 import logging
 import os
@@ -72,8 +73,11 @@ REMEDIES = {
     "401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user it knows",
     "403": "this user may not do that; an admin of the server gives permissions",
 }
+NOT_WRITABLE = (errno.EROFS, errno.EACCES)
 LONGEST_LINE = 2000  # characters; what was typed may be longer, and is part of many messages
 job_has_begun = False
+begun_run: str | None = None
+"""The id of the run that is under way, unless the command is a sweep."""
 
 
 def usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
@@ -130,6 +134,27 @@ def _reason(error: BaseException) -> str:
     return f"{error.full_key}: {reason}"
 
 
+def told(error: BaseException) -> str:
+    """Return the line that ends the program: what was wrong, and what to type then."""
+    return f"error: {one_line(error)}{_remedy(error)}"
+
+
+def _remedy(error: BaseException) -> str:
+    """Say what to type when a file could not be written."""
+    if not isinstance(error, OSError):
+        return ""
+    if begun_run:
+        return f"; when that is mended, it goes on by: {_resume()}"
+    if error.errno in NOT_WRITABLE and HydraConfig.initialized():
+        key = "sweep" if HydraConfig.get().mode is RunMode.MULTIRUN else "run"
+        return f"; write elsewhere by hydra.{key}.dir=FOLDER"
+    return ""
+
+
+def _resume() -> str:
+    return f"python train.py resume={begun_run}"
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the program with one line and status 1 for a user's error, 128 + n for signal n.
@@ -146,10 +171,11 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if job_has_begun and not _can_be_put_right(error):
             raise
-        sys.exit(f"error: {one_line(error)}")
+        sys.exit(told(error))
     except KeyboardInterrupt as stop:
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-        print(f"stopped by {number.name}; what was tracked until now is kept", file=sys.stderr)
+        kept = f"it goes on by: {_resume()}" if begun_run else "what was tracked until now is kept"
+        print(f"stopped by {number.name}; {kept}", file=sys.stderr)
         sys.exit(128 + number)
 
 
@@ -178,7 +204,7 @@ def job(task: Callable[..., Result]) -> Callable[..., Result]:
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 logging.getLogger(__name__).error("error: %s", one_line(error))
                 raise
-            sys.exit(f"error: {one_line(error)}")
+            sys.exit(told(error))
 
     return wrapper
 

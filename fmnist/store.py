@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,7 @@ LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about thre
 SWEEP_TAG = "sweep"  # of a study: the folder of the sweep that makes its runs
 STUDY_TAG = "study"  # of a study: its statement
 REPRODUCES_TAG = "reproduces"  # run id of the run that this one repeats
+NOT_WRITABLE = re.compile("unable to open database file|readonly database")  # SQLite's words
 VIEW = "?workflowType=machine_learning"  # else MLflow's UI opens for language models
 
 
@@ -168,6 +170,8 @@ def reached(uri: str) -> Iterator[None]:
     except STORE_ERRORS as error:
         shown = without_password(uri)
         reason = one_line(_root_cause(error)).replace(uri, shown)[:300]
+        if NOT_WRITABLE.search(reason):
+            reason += "; name another by MLFLOW_TRACKING_URI=sqlite:///FILE"
         raise TrackingError(f"tracking store {shown}: {reason}") from error
 
 

@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config import SEEDS, Metric, Promotion, Study, Tracking, check, check_numbers
-from fmnist.errors import USER_ERRORS, ConfigError, one_line
+from fmnist.errors import USER_ERRORS, ConfigError, one_line, told
 from fmnist.provenance import code_digest
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class StudyCallback(Callback):
             opened = study.begin(tracking, statement, name, folder, same)
             begun.append((opened, rules if config.promote else None))
         except USER_ERRORS as error:
-            sys.exit(f"error: {one_line(error)}")  # Hydra makes a mere warning of exceptions
+            sys.exit(told(error))  # Hydra makes a mere warning of exceptions
 
 
 def _signature(config: DictConfig, statement: "Statement") -> str:

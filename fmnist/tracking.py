@@ -18,7 +18,7 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run
 
-from fmnist import outbox, recorded
+from fmnist import errors, outbox, recorded
 from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, one_line
@@ -98,6 +98,7 @@ def tracked_run(
             run = _gone_on(earlier, tags)
         else:
             run = _begun(store, config, tags | _origin(config, dataset), study, original)
+        errors.begun_run = None if study else run.info.run_id
         tell = partial(MlflowClient().set_terminated, run.info.run_id)
         status = "RUNNING"  # what MLflow takes it for where the store was not told
         try:
@@ -107,7 +108,7 @@ def tracked_run(
                 _log_inputs(config, dataset)
             yield Tracked(run, opened)
             opened.insist(partial(tell, "FINISHED"))
-            status = "FINISHED"
+            status, errors.begun_run = "FINISHED", None
         except UndeliveredError as reason:
             raise UndeliveredError(
                 f"tracking store {without_password(store.uri)}: does not answer ({reason}); all is "
