@@ -223,21 +223,26 @@ def kill_within(bench: Bench) -> Outcome:
 def server_away(bench: Bench) -> Outcome:
     """Let the tracking server be silent, or dead, for a while in mid-training."""
     outcome = Outcome()
-    for how in (signal.SIGSTOP, signal.SIGKILL):
-        trial, port = bench.trial(f"server-{how.name}", alone=True), free_port()
+    for how, when in (
+        (signal.SIGSTOP, TRAINING),
+        (signal.SIGKILL, TRAINING),
+        (signal.SIGKILL, ""),
+    ):
+        name = f"{how.name} {'in mid-training' if when else 'at its begin'}"
+        trial, port = bench.trial(f"server {name}", alone=True), free_port()
         trial.uri = f"http://127.0.0.1:{port}"
         with server(trial.folder, port) as running:
-            process = trial.started(TRAINING)
+            process = trial.started(when)
             running.send(how)
             time.sleep(OUTAGE)
-            problems = trained_meanwhile(process)
+            problems = trained_meanwhile(process) if when else []
             if how == signal.SIGSTOP:
                 running.send(signal.SIGCONT)
                 problems += process.failed()
         if how == signal.SIGKILL:
             with server(trial.folder, port):
                 problems += process.failed()
-        outcome.add(how.name, problems + told_once(process) + bench.lost(trial))
+        outcome.add(name, problems + told_once(process) + bench.lost(trial))
     return outcome
 
 

@@ -74,6 +74,7 @@ REMEDIES = {
     "403": "this user may not do that; an admin of the server gives permissions",
 }
 NOT_WRITABLE = (errno.EROFS, errno.EACCES)
+OUTPUTS = "outputs"  # where Hydra writes unless conf/train.yaml is overridden
 LONGEST_LINE = 2000  # characters; what was typed may be longer, and is part of many messages
 job_has_begun = False
 begun_run: str | None = None
@@ -145,9 +146,8 @@ def _remedy(error: BaseException) -> str:
         return ""
     if begun_run:
         return f"; when that is mended, it goes on by: {_resume()}"
-    if error.errno in NOT_WRITABLE and HydraConfig.initialized():
-        key = "sweep" if HydraConfig.get().mode is RunMode.MULTIRUN else "run"
-        return f"; write elsewhere by hydra.{key}.dir=FOLDER"
+    if error.errno in NOT_WRITABLE and str(error.filename).startswith(OUTPUTS):
+        return "; another place: hydra.run.dir=FOLDER, or with -m hydra.sweep.dir=FOLDER"
     return ""
 
 

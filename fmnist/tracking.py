@@ -21,7 +21,7 @@ from mlflow.entities import Run
 from fmnist import errors, outbox, recorded
 from fmnist.config import Config
 from fmnist.data import Dataset
-from fmnist.errors import ConfigError, one_line
+from fmnist.errors import ConfigError, TrackingError, one_line
 from fmnist.liveness import SIGNATURE_TAG, alive, tags_of_process
 from fmnist.outbox import UNANSWERED, Outbox, UndeliveredError
 from fmnist.predictions import VALIDATION, Predictions
@@ -94,18 +94,19 @@ def tracked_run(
         outbox.opened(config.tracking.patience) as opened,
     ):
         tags = tags_of_process(config.output_dir)
-        if earlier:
-            run = _gone_on(earlier, tags)
-        else:
-            run = _begun(store, config, tags | _origin(config, dataset), study, original)
+        with _answering(store):
+            if earlier:
+                run = _gone_on(earlier, tags)
+            else:
+                run = _begun(store, config, tags | _origin(config, dataset), study, original)
         errors.begun_run = None if study else run.info.run_id
         tell = partial(MlflowClient().set_terminated, run.info.run_id)
         status = "RUNNING"  # what MLflow takes it for where the store was not told
         try:
             if earlier is None or not earlier.data.params:
-                _log_params(config, run, original)
+                opened.insist(partial(_log_params, config, run, original))
             if earlier is None or not (earlier.inputs and earlier.inputs.dataset_inputs):
-                _log_inputs(config, dataset)
+                opened.insist(partial(_log_inputs, config, dataset))
             yield Tracked(run, opened)
             opened.insist(partial(tell, "FINISHED"))
             status, errors.begun_run = "FINISHED", None
@@ -124,6 +125,16 @@ def tracked_run(
         finally:
             with suppress(*UNANSWERED):  # the store knows already; MLflow has to forget the run
                 mlflow.end_run(status)
+
+
+@contextmanager
+def _answering(store: Store) -> Iterator[None]:
+    """Make an error of the user's of a store that stops answering before it knows the run."""
+    try:
+        yield
+    except UNANSWERED as error:
+        reason = one_line(error)[:300]
+        raise TrackingError(f"tracking store {without_password(store.uri)}: {reason}") from error
 
 
 def _gone_on(earlier: Run, tags: dict[str, str]) -> Run:

@@ -204,8 +204,9 @@ def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert errors.splitlines() == [f"stopped by {name}; what was tracked until now is kept"]
     [tracked] = runs_in(tmp_path)
+    way_on = f"python train.py resume={tracked.info.run_id}"
+    assert errors.splitlines() == [f"stopped by {name}; it goes on by: {way_on}"]
     assert tracked.info.status == "KILLED"
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert len(client.get_metric_history(tracked.info.run_id, "val_loss")) >= 3

@@ -1,0 +1,245 @@
+"""Real processes that are killed, starved and cut off: nothing is lost. More: bench/faults.py."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import keras
+import mlflow
+import pytest
+
+from conftest import ENVIRONMENT, PROJECT, QUICK, composed, runs_in, train, train_command
+from fmnist import fetch
+from fmnist.experiment import run
+
+STOPPING = ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=0.01")
+SIZED = (*QUICK[:-1], "training.epochs=20", "model=selu_dropout", "optimizer=adam", *STOPPING)
+
+
+class Started:
+    """`python train.py ...` in a process group of its own."""
+
+    def __init__(self, folder, *arguments):
+        self.popen = subprocess.Popen(
+            train_command(folder, *arguments),
+            cwd=PROJECT,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def reaches(self, epoch):
+        for line in self.popen.stdout:
+            if line.startswith(f"epoch {epoch:>2}/"):
+                return self
+        raise AssertionError(self.popen.stderr.read())
+
+    def send(self, number):
+        os.killpg(self.popen.pid, number)
+
+    def ends(self):
+        """Its status, and what it said after that epoch."""
+        output, errors = self.popen.communicate(timeout=120)
+        return self.popen.returncode, output, errors
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory):
+    """Of both engines, what a run that nothing befell comes to, and its number of epochs."""
+    found = {}
+    for engine in ("compiled", "keras"):
+        folder = tmp_path_factory.mktemp(engine)
+        result = run(composed(folder, *SIZED, f"training.engine={engine}"))
+        found[engine] = (result.digests, len(result.history["loss"]))
+    return found
+
+
+def check_whole(uri, tracked, reference, folder):
+    """Nothing is missing, doubled or different in a run."""
+    digests, epochs = reference
+    client = mlflow.MlflowClient(uri)
+    assert tracked.info.status == "FINISHED"
+    path = client.download_artifacts(tracked.info.run_id, "digests.json", str(folder))
+    assert json.loads(Path(path).read_text()) == digests
+    for name in ("val_accuracy", "dead_units"):
+        history = client.get_metric_history(tracked.info.run_id, name)
+        assert [point.step for point in history] == list(range(1, 1 + epochs))
+    assert len(client.get_metric_history(tracked.info.run_id, "best_val_accuracy")) == 1
+    assert len(client.list_artifacts(tracked.info.run_id, "images")) == 2 * (1 + epochs)
+    models = client.search_logged_models([tracked.info.experiment_id])
+    own = [model for model in models if model.source_run_id == tracked.info.run_id]
+    assert [model.status for model in own] == ["READY"]
+
+
+def check_whole_in(folder, reference):
+    [tracked] = runs_in(folder)
+    check_whole(f"sqlite:///{folder}/mlflow.db", tracked, reference, folder)
+
+
+def resumed(folder, run_id, *arguments):
+    return Started(folder, f"resume={run_id}", *arguments, f"hydra.run.dir={folder}/resumed")
+
+
+def test_a_run_that_is_killed_or_interrupted_loses_nothing(tmp_path, references):
+    draw = random.Random()
+
+    def killed(engine):
+        folder = tmp_path / engine
+        folder.mkdir()
+        process = Started(folder, *SIZED, f"training.engine={engine}")
+        process.reaches(draw.randrange(1, 7))
+        time.sleep(draw.uniform(0, 0.2))
+        process.send(signal.SIGKILL)
+        assert process.ends()[0] == -signal.SIGKILL
+        return runs_in(folder)[0].info.run_id
+
+    with ThreadPoolExecutor(2) as pool:
+        ids = dict(zip(references, pool.map(killed, references), strict=True))
+    keras_goes_on = resumed(tmp_path / "keras", ids["keras"])
+    process = resumed(tmp_path / "compiled", ids["compiled"]).reaches(9)
+    for _ in range(2):
+        with suppress(ProcessLookupError):
+            process.send(signal.SIGINT)
+        time.sleep(0.2)
+    status, _, errors = process.ends()
+    assert status in (128 + signal.SIGINT, -signal.SIGINT)  # the second one at the very end
+    way_on = f"python train.py resume={ids['compiled']}"
+    assert errors.splitlines() == [f"stopped by SIGINT; it goes on by: {way_on}"]
+    compiled_goes_on = resumed(tmp_path / "compiled", ids["compiled"])
+    for engine, process in {"keras": keras_goes_on, "compiled": compiled_goes_on}.items():
+        status, _, errors = process.ends()
+        assert (status, errors) == (0, "")
+        check_whole_in(tmp_path / engine, references[engine])
+
+
+@contextmanager
+def server(folder, port):
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    variables = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log").open("w") as log:
+        running = subprocess.Popen(
+            command, stdout=log, stderr=log, env=variables, start_new_session=True
+        )
+    try:
+        for _ in range(240):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.25)
+        yield
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
+def test_a_server_may_go_and_come_back(tmp_path, references):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    folders = {patience: tmp_path / patience for patience in ("60", "1")}
+    with server(tmp_path, port):
+        patient, impatient = (
+            Started(folder, *SIZED, f"tracking.uri={uri}", f"tracking.patience={patience}")
+            for patience, folder in folders.items()
+        )
+        patient.reaches(3), impatient.reaches(3)
+    status, output, errors = impatient.ends()
+    assert status == 1 and "| best" in output  # trained to its end
+    [error] = errors.splitlines()
+    assert f"error: tracking store {uri}: does not answer (" in error
+    run_id = error.rpartition("resume=")[2]
+    assert output.count("does not answer") == 1
+    with server(tmp_path, port):
+        goes_on = resumed(folders["1"], run_id, f"tracking.uri={uri}")
+        status, output, errors = goes_on.ends()
+        assert status == 0, errors
+        assert not [line for line in output.splitlines() if line.startswith("epoch")]
+        status, output, errors = patient.ends()
+        assert status == 0, errors
+        assert output.count("does not answer") == 1
+        client = mlflow.MlflowClient(uri)
+        both = client.search_runs([client.get_experiment_by_name("fmnist").experiment_id])
+        assert run_id in {tracked.info.run_id for tracked in both} and len(both) == 2
+        for tracked in both:
+            check_whole(uri, tracked, references["compiled"], tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 32 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs root, to mount a small disk; CI has it")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_an_epoch_at_most(tmp_path, small_disk, references):
+    process = Started(tmp_path, *SIZED, f"hydra.run.dir={small_disk}/output").reaches(3)
+    process.send(signal.SIGSTOP)
+    filler = small_disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(1 << 12)):
+            pass
+    process.send(signal.SIGCONT)
+    status, _, errors = process.ends()
+    [tracked] = runs_in(tmp_path)
+    way_on = f"it goes on by: python train.py resume={tracked.info.run_id}"
+    assert status == 1
+    [error] = errors.splitlines()
+    assert "No space left on device" in error and error.endswith(way_on)
+    assert tracked.info.status == "FAILED"
+    keras.saving.load_model(small_disk / "output" / "best.keras")
+    filler.unlink()
+    assert resumed(tmp_path, tracked.info.run_id).ends()[0] == 0
+    check_whole_in(tmp_path, references["compiled"])
+
+
+def test_two_runs_set_up_a_store_and_outlast_that_it_is_locked(tmp_path, references):
+    both = [Started(tmp_path, *SIZED, f"hydra.run.dir={tmp_path}/{name}") for name in "ab"]
+    for process in both:
+        process.reaches(1)
+    lock = sqlite3.connect(tmp_path / "mlflow.db", timeout=30, isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    outputs = [process.reaches(9) for process in both]  # trained on, all the while
+    assert outputs == both
+    time.sleep(6)  # SQLite itself waits for five seconds
+    lock.close()
+    for process in both:
+        status, _, errors = process.ends()
+        assert (status, errors) == (0, "")
+    tracked = runs_in(tmp_path)
+    assert len(tracked) == 2
+    for one in tracked:
+        check_whole(f"sqlite:///{tmp_path}/mlflow.db", one, references["compiled"], tmp_path)
+
+
+def test_data_that_was_cut_short_is_told_and_never_trained_on(tmp_path):
+    cache = tmp_path / "datasets" / "fashion-mnist"
+    cache.mkdir(parents=True)
+    for name in fetch.SUMS:
+        (cache / f"{name}.gz").write_bytes(b"\x1f\x8b\x08")
+    nowhere = {"KERAS_HOME": str(tmp_path), "PATH": ""}
+    done = train("data.url=http://127.0.0.1:9", folder=tmp_path, **nowhere)
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: Fashion-MNIST is nowhere to be had")
+    assert "damaged or cut short" in error
+    assert runs_in(tmp_path) == []
