@@ -77,8 +77,6 @@ NOT_WRITABLE = (errno.EROFS, errno.EACCES)
 OUTPUTS = "outputs"  # where Hydra writes unless conf/train.yaml is overridden
 LONGEST_LINE = 2000  # characters; what was typed may be longer, and is part of many messages
 job_has_begun = False
-begun_run: str | None = None
-"""The id of the run that is under way, unless the command is a sweep."""
 
 
 def usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
@@ -135,24 +133,20 @@ def _reason(error: BaseException) -> str:
     return f"{error.full_key}: {reason}"
 
 
-def told(error: BaseException) -> str:
+def told(error: Exception) -> str:
     """Return the line that ends the program: what was wrong, and what to type then."""
-    return f"error: {one_line(error)}{_remedy(error)}"
+    remedies = _notes(error)
+    if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+        elsewhere = "another place: hydra.run.dir=FOLDER, or with -m hydra.sweep.dir=FOLDER"
+        remedies += [elsewhere] * str(error.filename).startswith(OUTPUTS)
+    return "; ".join([f"error: {one_line(error)}", *remedies])
 
 
-def _remedy(error: BaseException) -> str:
-    """Say what to type when a file could not be written."""
-    if not isinstance(error, OSError):
-        return ""
-    if begun_run:
-        return f"; when that is mended, it goes on by: {_resume()}"
-    if error.errno in NOT_WRITABLE and str(error.filename).startswith(OUTPUTS):
-        return "; another place: hydra.run.dir=FOLDER, or with -m hydra.sweep.dir=FOLDER"
-    return ""
-
-
-def _resume() -> str:
-    return f"python train.py resume={begun_run}"
+def _notes(error: BaseException | None) -> list[str]:
+    """Return what was noted of an error and of those during which it came, a first Ctrl-C say."""
+    if error is None:
+        return []
+    return [*getattr(error, "__notes__", ()), *_notes(error.__context__)]
 
 
 @contextmanager
@@ -174,7 +168,7 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(told(error))
     except KeyboardInterrupt as stop:
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-        kept = f"it goes on by: {_resume()}" if begun_run else "what was tracked until now is kept"
+        kept = "; ".join(_notes(stop)) or "what was tracked until now is kept"
         print(f"stopped by {number.name}; {kept}", file=sys.stderr)
         sys.exit(128 + number)
 

@@ -18,7 +18,7 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run
 
-from fmnist import errors, outbox, recorded
+from fmnist import outbox, recorded
 from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, TrackingError, one_line
@@ -99,8 +99,9 @@ def tracked_run(
                 run = _gone_on(earlier, tags)
             else:
                 run = _begun(store, config, tags | _origin(config, dataset), study, original)
-        errors.begun_run = None if study else run.info.run_id
         tell = partial(MlflowClient().set_terminated, run.info.run_id)
+        resume = f"python train.py resume={run.info.run_id}"
+        way_on = f"it goes on by: {'the same command, typed again' if study else resume}"
         status = "RUNNING"  # what MLflow takes it for where the store was not told
         try:
             if earlier is None or not earlier.data.params:
@@ -109,17 +110,19 @@ def tracked_run(
                 opened.insist(partial(_log_inputs, config, dataset))
             yield Tracked(run, opened)
             opened.insist(partial(tell, "FINISHED"))
-            status, errors.begun_run = "FINISHED", None
+            status = "FINISHED"
         except UndeliveredError as reason:
             raise UndeliveredError(
                 f"tracking store {without_password(store.uri)}: does not answer ({reason}); all is "
-                f"kept in {config.output_dir}, and sent by: "
-                f"python train.py resume={run.info.run_id}"
+                f"kept in {config.output_dir}, and sent by: {resume}"
             ) from reason
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            stop.add_note(way_on)
             status = _ended_as("KILLED", opened, tell)
             raise
         except BaseException as error:
+            if isinstance(error, OSError):
+                error.add_note(f"when that is mended, {way_on}")
             status = _ended_as("FAILED", opened, tell, error)
             raise
         finally:

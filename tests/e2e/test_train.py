@@ -219,7 +219,9 @@ def test_a_sweep_that_is_stopped_compares_what_it_had(tmp_path):
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
-    assert errors.splitlines()[-1] == "stopped by SIGINT; what was tracked until now is kept"
+    assert (
+        errors.splitlines()[-1] == "stopped by SIGINT; it goes on by: the same command, typed again"
+    )
     assert "- 1 of 2 planned variants have run" in output
     ended = {run.info.run_name: run.info.status for run in runs_in(tmp_path)}
     assert ended == {
