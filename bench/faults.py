@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -62,6 +63,7 @@ SEED = 7
 OUTAGE = 30.0  # seconds
 TRAINING = "^epoch +3/"  # what a run prints in mid-training
 TRAINED = r"^\| best"  # and when only the store has to be told
+MOMENTS = ("", *(f"^epoch +{epoch}/" for epoch in range(1, 10)), TRAINED, TRAINED)
 CHOSEN = (  # function, its call, and whether the process dies before or after it
     ("shutil:copy2", 2, "after"),  # half of the run's inputs are logged
     ("zipfile:ZipFile.writestr", 4, "before"),  # half a checkpoint is written
@@ -160,46 +162,46 @@ class Bench:
 
 def kill_at_random(bench: Bench) -> Outcome:
     """Kill runs of both engines at random moments; each fifth again, while it goes on."""
-    outcome, draw, unkilled = Outcome(), random.Random(SEED), 0
+    outcome, draw, phases = Outcome(), random.Random(SEED), Counter[str]()
 
-    def one(numbered: tuple[int, list[float]]) -> tuple[str, list[str], str]:
-        number, moments = numbered
+    def one(number: int, first: str, pauses: list[float]) -> tuple[str, list[str], list[str]]:
         engine = ENGINES[number % 2]
         trial = bench.trial(f"kill-{number}", engine)
-        return f"kill {number} ({engine})", *killed(bench, trial, engine, moments)
+        return f"{number} ({engine})", *killed(bench, trial, engine, first, pauses)
 
-    asked = ((n, [draw.random() for _ in range(2 if n % 5 == 4 else 1)]) for n in count())
+    asked = (
+        (n, draw.choice(MOMENTS), [draw.random() for _ in range(2 if n % 5 == 4 else 1)])
+        for n in count()
+    )
     with ThreadPoolExecutor(2) as pool:
         while outcome.tried < bench.kills:
             batch = list(islice(asked, bench.kills - outcome.tried))
-            for name, problems, remark in pool.map(one, batch):
-                if remark:
-                    outcome.add(name, problems, f"(after {remark})")
-                else:
-                    unkilled += 1
-    outcome.remark = f"({unkilled} more were faster than the kill)" if unkilled else ""
+            for name, problems, when in pool.map(lambda arguments: one(*arguments), batch):
+                phases.update(when)
+                if when:  # else it was faster than the kill
+                    outcome.add(name, problems, f"(killed {', and '.join(when)})")
+    outcome.remark = f"({', '.join(f'{n} {when}' for when, n in phases.items())})"
     return outcome
 
 
-def killed(bench: Bench, trial: Trial, engine: str, moments: list[float]) -> tuple[list[str], str]:
-    """Kill a run at moments between 0, its begin, and 1, its end; say what was lost, and when."""
-    times: list[str] = []
-    process = trial.started()
-    for moment in moments:
-        if times:
-            process = trial.resume()
-            process.until_printed("^run .* goes on after")
-        time.sleep(moment * bench.seconds[engine])
-        if not process.alive:
+def killed(
+    bench: Bench, trial: Trial, engine: str, first: str, pauses: list[float]
+) -> tuple[list[str], list[str]]:
+    """Kill a run some time after it has printed `first`; say what was lost, and when it died."""
+    when: list[str] = []
+    for pause in pauses:
+        process = trial.resume() if when else trial.started()
+        process.until_printed(r"^(epoch|\| best)" if when else first)
+        time.sleep(pause * bench.seconds[engine] / 4)
+        if not process.alive or Record.of(trial).status == "FINISHED":
             break
         process.kill()
-        times.append(f"{process.epochs} epochs")
-        if Record.of(trial).status == "FINISHED":
-            break
+        trained = "in training" if process.epochs else "before its first epoch"
+        when.append("at its end" if "| best" in process.output else trained)
     problems = bench.lost(trial, engine)
     if trial.epochs == 0 and "was stopped before it told what it is" in str(problems):
-        return [], "0 epochs; before it told what it is"
-    return problems, " and ".join(times)
+        return [], ["before it told what it is"]
+    return problems, when
 
 
 def kill_within(bench: Bench) -> Outcome:
