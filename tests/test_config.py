@@ -164,6 +164,11 @@ def test_a_bad_value_is_named_in_one_line(config, overrides, message):
         ),
         ("optimizer", {"_target_": "keras.optimizers.SGD", "speed": 1}, "optimizer: "),
         ("optimizer", {"_target_": "keras.optimizers.SGD", "momentum": "x"}, "optimizer: "),
+        (
+            "optimizer",
+            {"_target_": "keras.optimizers.SGD", "_partial_": True},
+            "optimizer._partial_: must be false",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_named(key, node, message):

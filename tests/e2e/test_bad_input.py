@@ -169,7 +169,6 @@ ATTACKS = [
         "'+optimizer.clipnorm={_target_:keras.utils.get_file,origin:\"file:///etc/passwd\"}'",
         "_target_=keras.utils.get_file: must be a class of keras or fmnist",
     ),
-    ("+optimizer._partial_=true", "optimizer._partial_: must be false"),
     (
         f"+hydra.callbacks.x._target_=os.system '+hydra.callbacks.x.command={TOUCH}'",
         "Target 'os.system' is blocklisted",
