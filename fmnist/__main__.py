@@ -39,6 +39,14 @@ def port(text: str) -> int:
     return number
 
 
+def fraction(text: str) -> float:
+    """Return a number between 0 and 1."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{number} is not within 0 and 1")
+    return number
+
+
 def add_port(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that open MLflow's UI."""
     parser.add_argument("--port", type=port, default=5000, help="of MLflow's UI (%(default)s)")
@@ -270,7 +278,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=reproduce)
     parser.add_argument("run_id", metavar="RUN_ID", help="of the run")
     allowed = "relative difference of a metric that passes (%(default)s)"
-    parser.add_argument("--tolerance", type=float, default=0.01, help=allowed)
+    parser.add_argument("--tolerance", type=fraction, default=0.01, help=allowed)
     there = (
         "with the commit, the uncommitted changes and the libraries that it recorded, in a folder "
         "that is removed afterwards. This executes what the tracking store holds: trust it"

@@ -39,6 +39,7 @@ STORE_ERRORS = (
     ImportError,  # a database whose driver is not installed
 )
 
+SQLITE = b"SQLite format 3\0"
 CONNECT_TIMEOUT = 5  # seconds
 DATABASE_SERVERS = ("postgresql", "mysql")
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
@@ -295,10 +296,18 @@ def _only_one(uri: str) -> Iterator[None]:
         return
     if database.is_dir():
         raise TrackingError(f"tracking store {uri}: is a folder")
+    if database.exists() and not _is_database(database):  # before a lock is laid beside it
+        raise TrackingError(f"tracking store {uri}: file is not a database")
     if not database.resolve().parent.is_dir():
         raise TrackingError(f"tracking store {uri}: no such folder")
     with only_one(Path(f"{database}.lock"), LOCK_TIMEOUT):
         yield
+
+
+def _is_database(path: Path) -> bool:
+    """Tell whether a file is empty or begins as SQLite's do."""
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)) in (b"", SQLITE)
 
 
 @contextmanager

@@ -323,6 +323,13 @@ VARIABLES = [
 ]
 
 COMMANDS = [
+    ("reproduce", "the following arguments are required: "),
+    ("reproduce nowhere", "run nowhere: there is no such run in this store"),
+    ("reproduce ../../etc/passwd", "run ../../etc/passwd: there is no such run in this store"),
+    (f"reproduce {LONG[:9000]}", "there is no such run in this store"),
+    ("reproduce nowhere --tolerance nan", "argument --tolerance: nan is not within 0 and 1"),
+    ("reproduce nowhere --tolerance=-1", "argument --tolerance: -1.0 is not within 0 and 1"),
+    ("doctor --mend", "unrecognized arguments: --mend"),
     ("", "the following arguments are required: COMMAND"),
     ("nosuch", "invalid choice: 'nosuch'"),
     (LONG, "invalid choice: 'xxxx"),
@@ -372,6 +379,9 @@ COMMANDS = [
     ("serve --host 192.0.2.1", "192.0.2.1:5001: [Errno 99] Cannot assign requested address"),
 ]
 COMMAND_STORES = [
+    ("doctor", "sqlite:///HERE/none.db", "none.db: there is none yet; train.py makes it"),
+    ("doctor --fix", "sqlite:////etc/passwd", "tracking store sqlite:////etc/passwd: "),
+    ("doctor", "http://127.0.0.1:9", "tracking store http://127.0.0.1:9: "),
     ("compare", "sqlite:///HERE/none.db", "none.db: there is none yet; train.py makes it"),
     ("history", "http://127.0.0.1:9", "tracking store http://127.0.0.1:9: [Errno 111]"),
     ("studies", "nosuch://x", "tracking store nosuch://x: Model registry functionality"),
@@ -382,6 +392,8 @@ COMMAND_STORES = [
 
 
 USED_STORE = [
+    ("reproduce RUN", "RUN: has no digests.json to compare with"),
+    ("reproduce RUN --checkout", "RUN: recorded no commit to check out"),
     ("compare --runs --min-effect nan", "min_effect nan: must be above 0 and below 1"),
     ("compare --runs --min-effect -1", "min_effect -1.0: must be above 0 and below 1"),
     ("compare --runs --min-effect 5", "min_effect 5.0: must be above 0 and below 1"),
