@@ -199,7 +199,7 @@ def killed(
         trained = "in training" if process.epochs else "before its first epoch"
         when.append("at its end" if "| best" in process.output else trained)
     problems = bench.lost(trial, engine)
-    if trial.epochs == 0 and "was stopped before it told what it is" in str(problems):
+    if trial.epochs == 0 and "did not come to tell what it is" in str(problems):
         return [], ["before it told what it is"]
     return problems, when
 
