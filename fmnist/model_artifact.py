@@ -64,7 +64,8 @@ def log_model(model: "keras.Model", dataset: Dataset) -> None:
     run = mlflow.active_run()
     assert run is not None
     client = mlflow.MlflowClient()
-    for former in logged_models(client.get_run(run.info.run_id)):
+    own = f"source_run_id = '{run.info.run_id}'"  # the run may not know it: it was stopped before
+    for former in client.search_logged_models([run.info.experiment_id], filter_string=own):
         client.delete_logged_model(former.model_id)
     inputs = TensorSpec(np.dtype(np.uint8), (-1, *dataset.image_shape))
     outputs = Schema([ColSpec("float", name) for name in dataset.class_names])
