@@ -13,8 +13,8 @@ from fmnist.errors import ConfigError, FmnistError, one_line
 
 BASES = {"optimizer": "keras.optimizers.Optimizer", "callbacks": "keras.callbacks.Callback"}
 DATA_SETS = ("fmnist.data.fashion_mnist", "fmnist.data.digits", "fmnist.data.idx")
-HOUSES = ("keras", "fmnist")
-"""Whose classes may be named within a part; in a configuration from elsewhere, anywhere."""
+NESTED = "keras.optimizers.schedules.LearningRateSchedule"
+"""What may be described within a part."""
 
 
 def create(key: str, node: dict[str, Any]) -> Any:
@@ -34,7 +34,7 @@ def create(key: str, node: dict[str, Any]) -> Any:
         raise ConfigError(f"{key}: has no _target_")
     _check_kind(key, node["_target_"])
     for path, target in targets({k: v for k, v in node.items() if k != "_target_"}, key):
-        _check_house(path, target)
+        _check_class(path, target, NESTED)
     try:
         built = instantiate(node, _convert_="all")
     except InstantiationException as error:
@@ -60,23 +60,19 @@ def targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
         yield from targets(child, f"{path}.{key}")
 
 
-def _check_house(path: str, target: str) -> None:
-    """Refuse a target that is no class of Keras and none of ours."""
-    found = _located(path, target) if target.partition(".")[0] in HOUSES else None
-    if not (isclass(found) and found.__module__.partition(".")[0] in HOUSES):
-        raise ConfigError(f"{path}={target}: must be a class of {' or '.join(HOUSES)}")
-
-
 def _check_kind(key: str, target: str) -> None:
     path, kind = f"{key}._target_", key.partition(".")[0]
     if kind == "data":
         if target not in DATA_SETS:
             raise ConfigError(f"{path}={target}: choose one of {', '.join(DATA_SETS)}")
         return
-    base = _located(path, BASES[kind])
+    _check_class(path, target, BASES[kind])
+
+
+def _check_class(path: str, target: str, base: str) -> None:
     found = _located(path, target)
-    if not (isclass(found) and issubclass(found, base)):
-        raise ConfigError(f"{path}={target}: is no {BASES[kind]}")
+    if not (isclass(found) and issubclass(found, _located(path, base))):
+        raise ConfigError(f"{path}={target}: is no {base}")
 
 
 def _located(path: str, target: str) -> Any:

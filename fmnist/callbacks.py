@@ -10,13 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Metric
 
 from fmnist import outbox
 from fmnist.config import Engine
 from fmnist.errors import TrainingError
 from fmnist.files import replacing
-from fmnist.liveness import HEARTBEAT_TAG
+from fmnist.terminal import MEASURED
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,13 @@ class Report(keras.callbacks.Callback):
             self._report(epoch)
 
     def _report(self, epoch: int) -> None:
-        """Report all metrics of an epoch, with a sign of life, in one request."""
+        """Report all metrics of an epoch in one request."""
         values, moment = self.metrics.epochs[epoch], self.metrics.ended[epoch]
         metrics = [
             Metric(name, as_written(values[name]), moment, epoch + 1)
             for name in dict.fromkeys([SHOWN_FIRST, *values])
         ]
-        heartbeat = RunTag(HEARTBEAT_TAG, str(moment))
-        MlflowClient().log_batch(self.run_id, metrics, tags=[heartbeat])
+        MlflowClient().log_batch(self.run_id, metrics)
 
 
 class ProgressLine(keras.callbacks.Callback):
@@ -114,10 +113,9 @@ class ProgressLine(keras.callbacks.Callback):
         self.trained += 1
         done, epochs = epoch + 1, self.params["epochs"]
         left = (time.perf_counter() - self.started) / self.trained * (epochs - done)
-        names = ("loss", "accuracy", "val_loss", "val_accuracy")
         log.info(
             f"epoch {done:>{len(str(epochs))}}/{epochs}  "
-            + "  ".join(f"{name} {logs[name]:.4f}" for name in names)
+            + "  ".join(f"{name} {logs[name]:.4f}" for name in MEASURED)
             + f"  {logs['epoch_seconds']:.1f} s"
             + (f"  (about {left:.0f} s left)" if done < epochs else "")
         )

@@ -13,8 +13,8 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from fmnist import PROJECT
-from fmnist.errors import ReproductionError
-from fmnist.provenance import installed, short_digest
+from fmnist.errors import ReproductionError, Terminated, sigterm_raises
+from fmnist.provenance import CHANGES, REQUIREMENTS, installed, short_digest
 from fmnist.records import artifact
 
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
@@ -42,8 +42,11 @@ def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
         # Safe path: of the project alone, whatever folder the command was typed in.
         variables = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(project), "MLFLOW_TRACKING_URI": uri}
         command = [str(python), "-m", "fmnist", *arguments]
-        with subprocess.Popen(command, env=os.environ | variables) as child:
+        with sigterm_raises(), subprocess.Popen(command, env=os.environ | variables) as child:
             try:
+                return child.wait()
+            except Terminated:
+                child.terminate()
                 return child.wait()
             except KeyboardInterrupt:  # the terminal has told the child, too: let it close its run
                 return child.wait()
@@ -62,17 +65,19 @@ def worktree(run: Run, place: str) -> Iterator[Path]:
         raise ReproductionError(f"run {run.info.run_id}: recorded no commit to check out")
     if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
         raise ReproductionError(f"commit {commit}: is not in this repository; fetch it first")
-    patch = artifact(run.info.run_id, "code/uncommitted.diff") or b""
-    if (short_digest(patch.decode()) if patch else None) != tags.get("git.patch"):
+    patch = artifact(run.info.run_id, CHANGES) or b""
+    if (short_digest(patch) if patch else None) != tags.get("git.patch"):
         raise ReproductionError(f"run {run.info.run_id}: its uncommitted.diff was altered")
     print(f"checking out {commit}", flush=True)
     _must("git worktree", _git("worktree", "add", "--detach", str(folder), commit))
     try:
-        project = folder / _git("rev-parse", "--show-prefix").stdout.decode().strip()
+        below = os.fsdecode(_git("rev-parse", "--show-prefix").stdout).strip()
         if patch:
-            print(_git("apply", "--stat", "-", where=project, sent=patch).stdout.decode(), end="")
-            _must("git apply", _git("apply", "--binary", "-", where=project, sent=patch))
-        yield project
+            apply = ["apply", f"--directory={below}", "-"]
+            listed = _git(*apply, "--stat", where=folder, sent=patch).stdout
+            print(listed.decode(errors="replace"), end="", flush=True)
+            _must("git apply", _git(*apply, where=folder, sent=patch))
+        yield folder / below
     finally:
         _git("worktree", "remove", "--force", str(folder))
 
@@ -83,10 +88,11 @@ def environment(run: Run, folder: Path) -> Path:
     Raises:
         ReproductionError: if the record is none, or if they cannot be installed.
     """
-    recorded = (artifact(run.info.run_id, "environment/requirements.txt") or b"").decode()
-    if recorded == installed():
+    recorded = artifact(run.info.run_id, REQUIREMENTS) or b""
+    lines = recorded.decode(errors="replace").splitlines()
+    if lines == installed().splitlines():
         return Path(sys.executable)
-    requirements = [line for line in recorded.splitlines() if not line.startswith("fmnist==")]
+    requirements = [line for line in lines if not line.startswith("fmnist==")]
     if not requirements or not all(map(REQUIREMENT.fullmatch, requirements)):
         raise ReproductionError(f"run {run.info.run_id}: its requirements.txt is no list of them")
     print(f"installing {len(requirements)} packages", flush=True)

@@ -6,6 +6,7 @@ what to run. But a file that somebody else wrote does not fill the memory.
 
 import math
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def _values(node: Any, known: dict[int, float]) -> float:
     if isinstance(node, yaml.CollectionNode) and id(node) not in known:
         known[id(node)] = math.inf
         pairs = isinstance(node, yaml.MappingNode)
-        children = sum(node.value, ()) if pairs else node.value
+        children = chain.from_iterable(node.value) if pairs else node.value
         known[id(node)] = 1 + sum(_values(child, known) for child in children)
     return known.get(id(node), 1)
 

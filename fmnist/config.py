@@ -241,16 +241,23 @@ class Config:
         What decides nothing is left out (`UNDECIDING`); where things are put is written relative
         to `output_dir`, so that equal runs have equal params.
         """
-        here = f"{self.output_dir}/"
-        return {
-            key: f"./{value.removeprefix(here)}" if str(value).startswith(here) else value
-            for key, value in _flat(self.decisive())
-        }
+        return dict(_flat(rebased(self.decisive(), self.output_dir, ".")))
 
     def decisive(self) -> dict[str, Any]:
         """Return what decides the result, as nested mappings."""
         values = dataclasses.asdict(self)
         return {key: value for key, value in values.items() if key not in UNDECIDING}
+
+
+def rebased(node: Any, folder: str, target: str) -> Any:
+    """Return a part of the configuration with `target` for `folder` in each path that begins so."""
+    if isinstance(node, dict):
+        return {key: rebased(child, folder, target) for key, child in node.items()}
+    if isinstance(node, list | tuple):
+        return [rebased(child, folder, target) for child in node]
+    if isinstance(node, str) and f"{node}/".startswith(f"{folder}/"):
+        return target + node[len(folder) :]
+    return node
 
 
 def promotion(**given: float | None) -> Promotion:

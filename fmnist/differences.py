@@ -2,14 +2,25 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from mlflow.entities import Run
 
 from fmnist.data import Dataset
-from fmnist.provenance import code_digest, commit, environment, installed, short_digest, uncommitted
+from fmnist.provenance import (
+    ENVIRONMENT,
+    REQUIREMENTS,
+    code_digest,
+    commit,
+    environment,
+    installed,
+    short_digest,
+    uncommitted,
+)
 from fmnist.records import artifact
 
 SHOWN = 12  # digits of a digest
+LONGEST = 200  # characters of anything else
 PACKAGES = 8  # that are named
 
 
@@ -28,18 +39,25 @@ def _differences(run: Run, dataset: Dataset) -> Iterator[str]:
     ):
         if then != now:
             yield _told(what, then, now)
-    recorded = json.loads(artifact(run.info.run_id, "environment/environment.json") or "{}")
-    here = environment()
+    here, recorded = environment(), _environment_of(run)
     for what in ("python", "processor", "flags"):
         if recorded.get(what) != here[what]:
             yield _told(what, recorded.get(what), here[what])
-    yield from _requirements(artifact(run.info.run_id, "environment/requirements.txt") or b"")
+    yield from _requirements(artifact(run.info.run_id, REQUIREMENTS) or b"")
+
+
+def _environment_of(run: Run) -> dict[str, Any]:
+    """Return what a run recorded; nothing if that is damaged."""
+    try:
+        return dict(json.loads(artifact(run.info.run_id, ENVIRONMENT) or b"{}"))
+    except (ValueError, TypeError):
+        return {}
 
 
 def _requirements(recorded: bytes) -> Iterator[str]:
     then, now = (
         dict(line.partition("==")[::2] for line in text.splitlines())
-        for text in (recorded.decode(), installed())
+        for text in (recorded.decode(errors="replace"), installed())
     )
     differing = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
     if differing:
@@ -55,4 +73,5 @@ def _told(what: str, then: object, now: object) -> str:
 def _short(value: object) -> str:
     text = str(value or "none")
     is_digest = len(text) > SHOWN and set(text) <= set("0123456789abcdef")
-    return text[:SHOWN] if is_digest else text
+    shown = text[:SHOWN] if is_digest else text[:LONGEST]
+    return "".join(one if one.isprintable() else "?" for one in shown)  # it is others' text

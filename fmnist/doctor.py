@@ -1,6 +1,7 @@
 """What is wrong with a tracking store, its files and the data set, and how it is mended."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,10 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import mlflow
-from mlflow.entities import Experiment, LoggedModelStatus, Run, ViewType
+from mlflow.entities import LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
 
@@ -24,6 +24,7 @@ from fmnist.recorded import config_of_run
 from fmnist.store import (
     SWEEP_TAG,
     Store,
+    artifact_folder,
     existing_store,
     existing_uri,
     if_there,
@@ -33,6 +34,7 @@ from fmnist.store import (
 from fmnist.terminal import without_modules, without_start_up_notices
 
 KILLED = "KILLED"
+RUN_ID, MODEL_ID = re.compile("[0-9a-f]{32}"), re.compile("m-[0-9a-f]{32}")
 SHOWN = 3  # names of what is found in numbers
 STRAY = "stray"  # folder among the artifacts, for those that belong to nothing
 
@@ -57,8 +59,10 @@ def visit(fix: bool) -> bool:
     """
     well = _told("data", of_data(), fix)
     uri = existing_uri()
-    with reached(uri):
-        outdated = list(of_schema(uri))
+    outdated = []
+    if not uri.startswith("http"):  # a server sees to its own
+        with reached(uri):
+            outdated = list(of_schema(uri))
     if not _told(f"store {without_password(uri)}", outdated, fix):
         print("as long as this is so, the rest of the store is not looked at")
         return False
@@ -76,9 +80,9 @@ def _told(area: str, findings: Iterable[Finding], fix: bool) -> bool:
         print(f"{area}: {finding.what}\n    {finding.remedy}")
         if fix and finding.mend:
             try:
-                finding.mend()
+                said = finding.mend()
                 mended = True
-                print("    mended")
+                print(f"    mended{f': {said}' if isinstance(said, str) else ''}")
             except (FmnistError, MlflowException, OSError) as error:
                 print(f"    could not be mended: {one_line(error)}")
         well &= mended
@@ -89,13 +93,11 @@ def _told(area: str, findings: Iterable[Finding], fix: bool) -> bool:
 
 def of_schema(uri: str) -> Iterator[Finding]:
     """Compare the version of the store with that of MLflow here; does not connect MLflow to it."""
-    here, there = schema.version_here(uri), schema.version_there(uri)
+    here, there = schema.version_here(), schema.version_there(uri)
     if there == here or there is None:
         return
     what = f"made for MLflow's version {there}, but here is {here}"
-    if uri.startswith("http"):
-        yield Finding(what, f"if something fails: pip install mlflow=={there}")
-    elif schema.is_older(there):
+    if schema.is_older(there):
         remedy = "MLflow migrates it when it connects; --fix does, and copies a SQLite file before"
         yield Finding(what, remedy, partial(schema.migrate, uri))
     else:
@@ -105,12 +107,12 @@ def of_schema(uri: str) -> Iterator[Finding]:
 def of_data() -> Iterator[Finding]:
     """Check the sums of Keras's copy of Fashion-MNIST, and what a killed download left."""
     cache = fetch.cache_folder()
-    if cache.is_dir():
+    if any(cache.glob("*-ubyte*")):
         try:
             idx.read_folder(cache, fetch.SUMS)
         except DataError as error:
             yield Finding(str(error), "--fix fetches it anew", _fetch_anew)
-    for folder in cache.parent.glob(f"{cache.name}-*"):
+    for folder in cache.parent.glob(f"{fetch.SCRATCH}*"):
         if time.time() - folder.stat().st_mtime > SILENCE:
             remove = partial(shutil.rmtree, folder)
             yield Finding(f"{folder}: left by a download", "--fix removes it", remove)
@@ -123,12 +125,15 @@ def _fetch_anew() -> None:
     try:
         idx.read_folder(cache, fetch.SUMS)
     except DataError:  # there is a good copy elsewhere on this machine
-        shutil.rmtree(cache)
+        for name in idx.DIMENSIONS:
+            for path in (cache / name, cache / f"{name}.gz"):
+                path.unlink(missing_ok=True)
 
 
 def of_runs(store: Store) -> Iterator[Finding]:
     """Find the runs that are RUNNING in the store while nothing runs."""
-    for run in _search("attributes.status = 'RUNNING'"):
+    running = "attributes.status = 'RUNNING'"
+    for run in mlflow.search_runs(_experiments(), filter_string=running, output_format="list"):
         if status(run) == INTERRUPTED:
             yield _interrupted(store, run)
 
@@ -144,7 +149,10 @@ def _interrupted(store: Store, run: Run) -> Finding:
     if reason := resumption.why_not(run):
         return Finding(what, f"{reason}; --fix makes it {KILLED}", end)
     resume = f"python train.py resume={run_id}"
-    epochs, trained = _progress(store, run)
+    try:
+        epochs, trained = _progress(store, run)
+    except FmnistError as error:
+        return Finding(what, f"cannot go on: {one_line(error)}; --fix makes it {KILLED}", end)
     if trained:
         remedy = f"trained, but not all of it is in the store; --fix sends it, by {resume}"
         return Finding(what, remedy, partial(_resume, store, run_id))
@@ -193,68 +201,51 @@ def of_decisions(_: Store) -> Iterator[Finding]:
 def of_models(_: Store) -> Iterator[Finding]:
     """Find models whose logging was cut short, of runs that have ended."""
     client = mlflow.MlflowClient()
-    for experiment in _experiments(ViewType.ACTIVE_ONLY):
-        for model in client.search_logged_models([experiment.experiment_id]):
+    for experiment_id in _experiments():
+        for model in client.search_logged_models([experiment_id]):
+            if model.status != LoggedModelStatus.PENDING or not model.source_run_id:
+                continue
             run = if_there(mlflow.get_run, model.source_run_id)
-            ended = run is None or run.info.status != "RUNNING"
-            if model.status == LoggedModelStatus.PENDING and ended:
+            if run and run.info.status != "RUNNING":
                 delete = partial(client.delete_logged_model, model.model_id)
                 yield Finding(f"model {model.model_id}: half logged", "--fix deletes it", delete)
 
 
-def of_artifacts(_: Store) -> Iterator[Finding]:
-    """Find folders among the store's artifacts that belong to none of its runs and models."""
-    experiments = _experiments(ViewType.ALL)
-    known = {run.info.run_id for run in _search("", experiments, ViewType.ALL)}
-    for location in sorted({str(one.artifact_location) for one in experiments}):
-        parts = urlsplit(location)
-        root = Path(unquote(parts.path))
-        if parts.scheme not in ("", "file") or not root.is_dir():
-            continue
-        stray = [
-            folder for folder in root.iterdir() if folder.name not in {*known, "models", STRAY}
-        ]
-        stray += [folder for folder in (root / "models").glob("*") if _is_no_model(folder.name)]
-        if stray:
-            names = ", ".join(folder.name for folder in stray[:SHOWN])
-            more = f" and {len(stray) - SHOWN} more" if len(stray) > SHOWN else ""
-            aside = root / STRAY
-            yield Finding(
-                f"{root}: {len(stray)} of no run of this store: {names}{more}",
-                f"if no other store uses this folder: --fix moves them to {aside}",
-                partial(_move, stray, root, aside),
-            )
+def of_artifacts(store: Store) -> Iterator[Finding]:
+    """Find folders of runs and models, among those that we lay, that the store does not know.
+
+    Nothing is believed of the store's own words on where artifacts are.
+    """
+    root = artifact_folder(store.uri)
+    if root is None:
+        return
+    client = mlflow.MlflowClient()
+    kinds = ((root, RUN_ID, mlflow.get_run), (root / "models", MODEL_ID, client.get_logged_model))
+    stray = [
+        folder
+        for place, shape, look_up in kinds
+        for folder in place.glob("*")
+        if shape.fullmatch(folder.name) and if_there(look_up, folder.name) is None
+    ]
+    if stray:
+        names = ", ".join(folder.name for folder in stray[:SHOWN])
+        more = f" and {len(stray) - SHOWN} more" if len(stray) > SHOWN else ""
+        yield Finding(
+            f"{root}: {len(stray)} of no run of this store: {names}{more}",
+            f"if no other store uses this folder: --fix moves them to {root / STRAY}",
+            partial(_move, stray, root),
+        )
 
 
-def _is_no_model(name: str) -> bool:
-    return if_there(mlflow.MlflowClient().get_logged_model, name) is None
-
-
-def _move(folders: Sequence[Path], root: Path, aside: Path) -> None:
+def _move(folders: Sequence[Path], root: Path) -> None:
     for folder in folders:
-        target = aside / folder.relative_to(root)
+        target = root / STRAY / folder.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(folder, target)
 
 
-def _experiments(view: int) -> list[Experiment]:
-    return list(mlflow.MlflowClient().search_experiments(view_type=view))
-
-
-def _search(
-    condition: str,
-    experiments: Sequence[Experiment] | None = None,
-    view: int = ViewType.ACTIVE_ONLY,
-) -> list[Run]:
-    if experiments is None:
-        experiments = _experiments(ViewType.ACTIVE_ONLY)
-    runs: list[Run] = mlflow.search_runs(
-        [one.experiment_id for one in experiments],
-        filter_string=condition,
-        run_view_type=view,
-        output_format="list",
-    )
-    return runs
+def _experiments() -> list[str]:
+    return [one.experiment_id for one in mlflow.MlflowClient().search_experiments()]
 
 
 AREAS = {

@@ -30,6 +30,7 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 SILENCE = 15.0  # seconds without a byte after which a server counts as unreachable
 CHUNK = 1 << 16
+SCRATCH = ".fmnist-download-"  # begins the names of folders for half a download
 LARGEST = 100_000_000  # bytes; the largest of the four files has 26 million
 
 FETCH_ERRORS = (
@@ -95,7 +96,7 @@ def find_or_fetch(url: str, timeout: float) -> tuple[IdxFiles, str]:
 def _fetch(fetch: Callable[[Path], None], cache: Path) -> IdxFiles:
     """Fetch beside the cache, check, and only then move into it: nobody sees half a file."""
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=cache.parent, prefix="fashion-mnist-") as scratch:
+    with TemporaryDirectory(dir=cache.parent, prefix=SCRATCH) as scratch:
         fetch(Path(scratch))
         files = read_folder(Path(scratch), SUMS)
         cache.mkdir(exist_ok=True)

@@ -4,10 +4,11 @@ import os
 import platform
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import mlflow
 from mlflow.entities import Run
 
 from fmnist.errors import TrackingError
@@ -15,9 +16,10 @@ from fmnist.files import is_held, only_one
 
 HOST_TAG, PID_TAG, FOLDER_TAG = "host", "pid", "output_dir"
 SIGNATURE_TAG = "signature"  # what a run has in common with all that come to the same weights
-HEARTBEAT_TAG = "heartbeat"  # milliseconds since 1970, after each epoch
+HEARTBEAT_TAG = "heartbeat"  # milliseconds since 1970, each minute
 INTERRUPTED = "interrupted"
 LOCK = "running.lock"  # in the folder of a run or a sweep, held as long as its process lives
+PATIENCE = 1.0  # seconds; others only look, which takes a moment
 SILENCE = 900.0  # seconds without a heartbeat after which a process on another host counts as dead
 
 
@@ -31,9 +33,10 @@ def alive(folder: str) -> Iterator[None]:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         try:
-            held.enter_context(only_one(Path(folder, LOCK), timeout=0))
+            held.enter_context(only_one(Path(folder, LOCK), timeout=PATIENCE))
         except sqlite3.OperationalError as error:
-            raise TrackingError(f"{folder}: another process works in it ({error})") from error
+            reason = "another process works in it" if "locked" in str(error) else str(error)
+            raise TrackingError(f"{folder}: {reason}") from error
         yield
 
 
@@ -59,8 +62,15 @@ def is_alive(run: Run) -> bool:
     A run that does not say where it is made counts as alive: it is not ours to judge.
     """
     tags = run.data.tags
-    if HOST_TAG not in tags:
+    if not {HOST_TAG, FOLDER_TAG, HEARTBEAT_TAG} <= tags.keys():
         return True
     if tags[HOST_TAG] == platform.node():
-        return is_held(Path(tags.get(FOLDER_TAG, ""), LOCK))
-    return time.time() - int(tags.get(HEARTBEAT_TAG, 0)) / 1000 < SILENCE
+        return is_held(Path(tags[FOLDER_TAG], LOCK))
+    last = tags[HEARTBEAT_TAG]
+    return time.time() - (int(last) if last.isdecimal() else 0) / 1000 < SILENCE
+
+
+def beat(run_ids: Sequence[str]) -> None:
+    """Tell the store that the process that makes these runs lives."""
+    for run_id in run_ids:
+        mlflow.MlflowClient().set_tag(run_id, HEARTBEAT_TAG, str(int(time.time() * 1000)))

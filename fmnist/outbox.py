@@ -4,6 +4,7 @@ A store that does not answer neither delays nor ends training. The user is told 
 """
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ Thing = TypeVar("Thing")
 
 UNANSWERED = (MlflowException, SQLAlchemyError, OSError)
 PAUSE = 1.0  # seconds between attempts
+PULSE = 60.0  # seconds between signs of life
 
 log = logging.getLogger(__name__)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # we tell of a locked store
@@ -43,6 +45,7 @@ class Outbox:
         self.reason: str | None = None
         self.broken: Exception | None = None
         self.open = True
+        self.pulse: Task | None = None  # done each PULSE seconds
         self.changed = Condition()
         Thread(target=self._deliver, daemon=True).start()
 
@@ -52,17 +55,18 @@ class Outbox:
             self.tasks.append(task)
             self.changed.notify_all()
 
-    def flush(self, patience: float | None = None) -> None:
-        """Wait until all is done.
+    def flush(self, within: float = math.inf) -> None:
+        """Wait until all is done, at most `within` seconds, and `patience` for each task.
 
         Raises:
             UndeliveredError: if the store does not answer in time.
         """
-        limit = self.patience if patience is None else patience
+        end = time.monotonic() + within
         with self.changed:
             while self.tasks and not self.broken:
-                if not self.changed.wait(limit):  # for the next one to be done
-                    raise UndeliveredError(self.reason or f"no answer within {limit:g} s")
+                limit = min(self.patience, end - time.monotonic())
+                if limit <= 0 or not self.changed.wait(limit):  # for the next one to be done
+                    raise UndeliveredError(self.reason or f"no answer within {self.patience:g} s")
         if self.broken:
             raise self.broken
 
@@ -90,11 +94,17 @@ class Outbox:
             self.changed.notify_all()
 
     def _deliver(self) -> None:
+        due = time.monotonic() + PULSE
         while True:
             with self.changed:
-                self.changed.wait_for(lambda: self.tasks or not self.open)
+                self.changed.wait_for(lambda: self.tasks or not self.open, PULSE)
+                if self.pulse and self.open and time.monotonic() > due:
+                    due = time.monotonic() + PULSE
+                    self.tasks.append(self.pulse)
                 if not self.tasks:
-                    return
+                    if not self.open:
+                        return
+                    continue
             try:
                 self.tasks[0]()
             except UNANSWERED as error:

@@ -18,6 +18,10 @@ from omegaconf import OmegaConf
 from fmnist import PROJECT
 from fmnist.config import Config
 
+CHANGES, REQUIREMENTS = "code/uncommitted.diff", "environment/requirements.txt"
+"""Where a run keeps these, among its artifacts."""
+
+ENVIRONMENT = "environment/environment.json"
 LIBRARIES = ("mlflow", "hydra-core", "scikit-learn", "matplotlib")
 ELSEWHERE = ("tracking.", "rerun=")  # where a run is tracked, and whether anew: not what it is
 FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS", "OMP_NUM_THREADS")
@@ -103,40 +107,40 @@ def installed() -> str:
     return "\n".join(sorted({f"{d.name}=={d.version}" for d in distributions()}, key=str.lower))
 
 
-def uncommitted() -> str:
+def uncommitted() -> bytes:
     """Return what differs from the last commit, as a patch; empty if nothing does.
 
     New files that git does not ignore are part of it. Without git or outside a checkout there is
     nothing to compare with, and MLflow records no commit either: empty.
     """
     if commit() is None:
-        return ""
-    new_files = (_git("ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")[:-1]
-    patches = [_git("diff", "--binary", "--relative", "HEAD") or ""]
+        return b""
+    new_files = (_git("ls-files", "--others", "--exclude-standard", "-z") or b"").split(b"\0")[:-1]
+    patches = [_git("diff", "--binary", "--relative", "HEAD") or b""]
     patches += [
-        _git("diff", "--binary", "--no-index", "--", os.devnull, name, allowed=(0, 1)) or ""
-        for name in new_files
+        _git("diff", "--binary", "--no-index", "--", os.devnull, name, allowed=(0, 1)) or b""
+        for name in map(os.fsdecode, new_files)
     ]
-    return "".join(patches)
+    return b"".join(patches)
 
 
 def commit() -> str | None:
     """Return the commit that is checked out; None without git or outside a checkout."""
     found = _git("rev-parse", "--verify", "HEAD")
-    return found.strip() if found else None
+    return found.decode().strip() if found else None
 
 
-def short_digest(patch: str) -> str:
+def short_digest(patch: bytes) -> str:
     """Return the first 16 digits of a patch's SHA-256."""
-    return hashlib.sha256(patch.encode()).hexdigest()[:16]
+    return hashlib.sha256(patch).hexdigest()[:16]
 
 
-def _git(*arguments: str, allowed: tuple[int, ...] = (0,)) -> str | None:
+def _git(*arguments: str, allowed: tuple[int, ...] = (0,)) -> bytes | None:
     try:
         done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True)
     except FileNotFoundError:
         return None
-    return done.stdout.decode(errors="replace") if done.returncode in allowed else None
+    return done.stdout if done.returncode in allowed else None
 
 
 def processor() -> str:

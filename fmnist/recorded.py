@@ -1,14 +1,14 @@
 """The resolved configuration of a run as the run records it, and as it is read back from there.
 
-A tracking store is a place where others write: what comes from it names only data sets, optimizers
-and callbacks of Keras and of this package, and writes only into the folder of the new run.
+A tracking store is a place where others write: what comes from it builds only our data sets,
+Keras's optimizers and the callbacks listed here, and writes only into the folder of the new run.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
-from pathlib import PurePath
+from pathlib import PureWindowsPath
 from typing import Any
 
 from mlflow.entities import Run
@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import PROJECT
-from fmnist.building import HOUSES, targets
-from fmnist.config import SCHEMAS, UNDECIDING, Config
+from fmnist.building import DATA_SETS, targets
+from fmnist.config import SCHEMAS, UNDECIDING, Config, rebased
 from fmnist.errors import ConfigError, one_line
 from fmnist.records import artifact
 
@@ -25,24 +25,26 @@ CONFIGURATION = "config/resolved.json"
 """Where a run keeps it, among its artifacts."""
 
 OUTPUT_DIR = "${output_dir}"  # stands for the folder of the run
+OPTIMIZER = re.compile(r"keras\.optimizers\.[A-Z]\w*")
+SCHEDULE = re.compile(r"keras\.optimizers\.schedules\.[A-Z]\w*")
+CALLBACKS = (
+    "fmnist.callbacks.Checkpoint",
+    "fmnist.health.LayerHealth",
+    "keras.callbacks.CSVLogger",
+    "keras.callbacks.EarlyStopping",
+    "keras.callbacks.ReduceLROnPlateau",
+    "keras.callbacks.SwapEMAWeights",
+    "keras.callbacks.TensorBoard",
+    "keras.callbacks.TerminateOnNaN",
+)
+WRITTEN = ("filename", "filepath", "log_dir")  # arguments by which these name what they write
 LARGEST = 1 << 20  # bytes; ours have two thousand
 
 
 def record(config: Config) -> str:
     """Return as JSON what decides the result of a run, its paths relative to its folder."""
-
-    def placed(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: placed(child) for key, child in value.items()}
-        if isinstance(value, list | tuple):
-            return [placed(child) for child in value]
-        if isinstance(value, Enum):
-            return value.name
-        if isinstance(value, str) and f"{value}/".startswith(f"{config.output_dir}/"):
-            return OUTPUT_DIR + value[len(config.output_dir) :]
-        return value
-
-    return json.dumps(placed(config.decisive()), indent=1)
+    values = rebased(config.decisive(), config.output_dir, OUTPUT_DIR)
+    return json.dumps(values, indent=1, default=lambda choice: choice.name)
 
 
 def config_of(recorded: bytes | str, output_dir: str, uri: str | None) -> Config:
@@ -82,11 +84,6 @@ def data_of_run(run: Run) -> dict[str, Any]:
         return dict(data)
 
 
-def moved(config: Config, output_dir: str) -> Config:
-    """Return the configuration of the same run in another folder."""
-    return config_of(record(config), output_dir, config.tracking.uri)
-
-
 def _content(run: Run) -> bytes:
     content = artifact(run.info.run_id, CONFIGURATION)
     if content is None:
@@ -120,23 +117,33 @@ def _checked(values: dict[str, Any], output_dir: str) -> dict[str, Any]:
 
 
 def _check_targets(values: dict[str, Any]) -> None:
-    """Refuse what `create` would have to import to look at it."""
+    """Refuse what may not be built, before `create` imports anything to look at it."""
     for path, target in targets(values, ""):
-        if target.partition(".")[0] not in HOUSES:
-            raise ConfigError(f"{path[1:]}={target}: must be of {' or '.join(HOUSES)}")
+        part, *rest = path[1:].split(".")
+        if part == "callbacks" and len(rest) == 2:
+            allowed = target in CALLBACKS
+        elif part == "data" and len(rest) == 1:
+            allowed = target in DATA_SETS
+        else:
+            allowed = bool((OPTIMIZER if rest == ["_target_"] else SCHEDULE).fullmatch(target))
+        if not allowed:
+            raise ConfigError(f"{path[1:]}={target}: is not built from a recorded configuration")
 
 
 def _placed(value: Any, path: str, output_dir: str) -> Any:
-    """Put the folder of the run into every path, and refuse a path that leaves it."""
+    """Put the folder of the run into every path, and refuse to write outside of it."""
     if isinstance(value, dict):
+        if orders := [key for key in value if key.startswith("_") and key != "_target_"]:
+            raise ConfigError(f"{path}.{orders[0]}: is not read from a recorded configuration")
         return {key: _placed(child, f"{path}.{key}", output_dir) for key, child in value.items()}
     if isinstance(value, list):
         return [_placed(child, path, output_dir) for child in value]
     if not isinstance(value, str):
         return value
     rest = value.removeprefix(OUTPUT_DIR)
-    outside = (PurePath(rest).is_absolute() and rest == value) or value.startswith("~")
-    if "${" in rest or ".." in PurePath(rest).parts or (outside and path.startswith("callbacks.")):
+    written = path.startswith("callbacks.") and path.rpartition(".")[2] in WRITTEN
+    inside = rest.startswith("/") and rest != value and ".." not in PureWindowsPath(rest).parts
+    if "${" in rest or (written and not inside):
         raise ConfigError(f"{path}={value[:100]}: reaches out of the folder of the run")
     return output_dir + rest if rest != value else value
 

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from fmnist import recorded
-from fmnist.config import Config
+from fmnist.config import Config, rebased
 from fmnist.data import Dataset
 from fmnist.differences import differences
 from fmnist.errors import ConfigError
@@ -75,7 +75,7 @@ def why_not(run: Run) -> str | None:
         return "is a sweep; its command, typed again, continues it"
     if run.info.status == "FINISHED":
         return "is finished"
-    if SIGNATURE_TAG not in tags:
+    if not {SIGNATURE_TAG, HOST_TAG, PID_TAG, FOLDER_TAG} <= tags.keys():
         return "was not made by train.py"
     if is_alive(run):
         return f"is being made by process {tags[PID_TAG]} on {tags[HOST_TAG]}"
@@ -109,5 +109,7 @@ def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> Earl
             return Earlier(run, config)
     for run in runs:
         if why_not(run) is None:
-            return Earlier(run, recorded.moved(config, run.data.tags[FOLDER_TAG]))
+            folder = run.data.tags[FOLDER_TAG]
+            values = rebased(vars(config), config.output_dir, folder)
+            return Earlier(run, Config(**values))
     return None

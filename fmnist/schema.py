@@ -1,11 +1,10 @@
-"""The version of a tracking store, read before MLflow connects, which might migrate it."""
+"""The version of a database, read before MLflow connects, which might migrate it."""
 
 import sqlite3
-import urllib.request
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
-import mlflow
 import sqlalchemy
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -15,25 +14,18 @@ from mlflow.store.db import utils
 
 from fmnist.store import sqlite_file
 
-TIMEOUT = 10.0  # seconds for a server to tell its version
 
-
-def version_here(uri: str) -> str:
-    """Return what this MLflow gives a store: a server its own version, a database a revision."""
-    if uri.startswith("http"):
-        return str(mlflow.__version__)
+def version_here() -> str:
+    """Return the revision that this MLflow gives a database."""
     return str(_script().get_current_head())
 
 
 def version_there(uri: str) -> str | None:
-    """Return the same of the store; None if nothing was ever written to it.
+    """Return the revision of a database; None if nothing was ever written to it.
 
     Raises:
-        SQLAlchemyError, MlflowException, OSError: if it cannot be read.
+        SQLAlchemyError: if it cannot be read.
     """
-    if uri.startswith("http"):
-        with urllib.request.urlopen(f"{uri}/version", timeout=TIMEOUT) as answer:
-            return str(answer.read(100).decode())
     engine = sqlalchemy.create_engine(uri)
     try:
         with engine.connect() as connection:
@@ -48,22 +40,22 @@ def is_older(revision: str) -> bool:
 
 
 def migrate(uri: str) -> str:
-    """Bring a database to this MLflow's schema; return where the former one was copied to.
+    """Bring a database to this MLflow's schema; say where the former one was copied to.
 
     Only a SQLite file is copied; a database on a server is its administrator's to copy.
     """
-    copy = "no copy"
+    said = "no copy was made"
     if database := sqlite_file(uri):
-        backup = Path(f"{database}.before-{version_here(uri)}")
+        backup = Path(f"{database}.before-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
         with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(backup)) as new:
             old.backup(new)
-        copy = str(backup)
+        said = f"the former one is {backup}"
     engine = sqlalchemy.create_engine(uri)
     try:
         utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
     finally:
         engine.dispose()
-    return copy
+    return said
 
 
 def _script() -> ScriptDirectory:

@@ -19,7 +19,9 @@ from fmnist.files import replacing
 FILE = "snapshot.npz"
 """In the folder of a run, until the run is finished."""
 
-NOT_STATE = ("params", "_params", "min_delta")  # Keras turns the sign of the last one, once
+NOT_STATE = ("params", "_params", "min_delta", "append", "append_header")
+"""Attributes of callbacks that are not restored: Keras turns the sign of `min_delta` once, and
+CSVLogger finds out at its begin whether it goes on."""
 ARRAY = "__array__"  # marks in a state, with its number, where an array stood
 
 
@@ -125,7 +127,9 @@ class Snapshots(keras.callbacks.Callback):
         assert logs is not None
         metrics = {key: value for key, value in logs.items() if not key.endswith("_seconds")}
         weights = digest_of_weights(self.model)
-        self.digests.append({"weights": weights, "metrics": _sha256(json.dumps(metrics).encode())})
+        self.digests.append(
+            {"weights": weights, "metrics": _sha256(json.dumps(metrics, default=float).encode())}
+        )
         Snapshot(
             self.run_id,
             epoch + 1,

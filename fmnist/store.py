@@ -211,7 +211,10 @@ def find_or_create_experiment(uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return client.create_experiment(name, artifact_location=_artifact_location(uri))
+            place = artifact_folder(uri)
+            return client.create_experiment(
+                name, artifact_location=place.as_uri() if place else None
+            )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -270,13 +273,12 @@ def study_of(store: Store, sweep: str) -> str | None:
     return str(studies[-1].info.run_id) if studies else None
 
 
-def _artifact_location(uri: str) -> str | None:
-    """Artifacts lie beside a SQLite file; a server decides for itself."""
+def artifact_folder(uri: str) -> Path | None:
+    """Return where artifacts lie: beside a SQLite file; None: a server decides for itself."""
     if uri.startswith("http"):
         return None
     database = sqlite_file(uri)
-    folder = database.resolve().parent if database else PROJECT
-    return (folder / "mlartifacts").as_uri()
+    return (database.resolve().parent if database else PROJECT) / "mlartifacts"
 
 
 def sqlite_file(uri: str) -> Path | None:

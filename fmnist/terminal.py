@@ -16,6 +16,9 @@ from rich.table import Table
 SCORES = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
 """The scores that every table shows, in this order."""
 
+MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy")
+"""What is measured of each epoch."""
+
 NOTICE = re.compile(r"(WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:\d\d|To enable )")
 
 

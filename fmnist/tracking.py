@@ -22,10 +22,13 @@ from fmnist import outbox, recorded
 from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.errors import ConfigError, TrackingError, one_line
-from fmnist.liveness import SIGNATURE_TAG, alive, tags_of_process
+from fmnist.liveness import SIGNATURE_TAG, alive, beat, tags_of_process
 from fmnist.outbox import UNANSWERED, Outbox, UndeliveredError
 from fmnist.predictions import VALIDATION, Predictions
 from fmnist.provenance import (
+    CHANGES,
+    ENVIRONMENT,
+    REQUIREMENTS,
     choices,
     code_digest,
     command,
@@ -99,6 +102,7 @@ def tracked_run(
                 run = _gone_on(earlier, tags)
             else:
                 run = _begun(store, config, tags | _origin(config, dataset), study, original)
+        opened.pulse = partial(beat, [run.info.run_id, *([study] if study else [])])
         tell = partial(MlflowClient().set_terminated, run.info.run_id)
         resume = f"python train.py resume={run.info.run_id}"
         way_on = f"it goes on by: {'the same command, typed again' if study else resume}"
@@ -142,6 +146,8 @@ def _answering(store: Store) -> Iterator[None]:
 
 def _gone_on(earlier: Run, tags: dict[str, str]) -> Run:
     """Open a run again that was stopped."""
+    if mlflow.get_run(earlier.info.run_id).info.status == "FINISHED":
+        raise ConfigError(f"run {earlier.info.run_id}: another process has finished it meanwhile")
     times = int(earlier.data.tags.get(RESUMED_TAG, 0)) + 1
     run = mlflow.start_run(run_id=earlier.info.run_id, tags=tags | {RESUMED_TAG: times})
     if "error" in earlier.data.tags:
@@ -186,7 +192,8 @@ def _ended_as(
 ) -> str:
     """Tell the store how a run ended; return what it takes it for if it does not answer."""
     try:
-        opened.flush(LAST_WORDS)
+        if not opened.broken:
+            opened.flush(LAST_WORDS)
         if error:
             mlflow.set_tag("error", f"{type(error).__name__}: {one_line(error)}"[:500])
             mlflow.log_text("".join(traceback.format_exception(error)), "error.txt")
@@ -214,10 +221,10 @@ def _choices(run: Run) -> dict[str, str]:
 def _log_inputs(config: Config, dataset: Dataset) -> None:
     """Log all that it takes to repeat the run; the data sets last, which tell that it is done."""
     mlflow.log_text(recorded.record(config), recorded.CONFIGURATION)
-    mlflow.log_dict(environment(), "environment/environment.json")
-    mlflow.log_text(installed(), "environment/requirements.txt")
+    mlflow.log_dict(environment(), ENVIRONMENT)
+    mlflow.log_text(installed(), REQUIREMENTS)
     if patch := uncommitted():
-        mlflow.log_text(patch, "code/uncommitted.diff")
+        _log_file(CHANGES, lambda path: path.write_bytes(patch))
     hydra_folder = Path(config.output_dir, ".hydra")
     if hydra_folder.is_dir():
         mlflow.log_artifacts(str(hydra_folder), "config")
@@ -226,25 +233,29 @@ def _log_inputs(config: Config, dataset: Dataset) -> None:
 
 def _log_dataset(dataset: Dataset) -> None:
     source = CodeDatasetSource(tags={"source": dataset.source})
-    for name, part in dataset.parts.items():
-        mlflow.log_input(
-            from_numpy(
-                part.images,
-                targets=part.labels,
-                source=source,
-                name=f"{dataset.name}-{name}",
-                digest=dataset.fingerprint,
-            ),
-            context=name,
+    parts: list[Any] = [
+        from_numpy(
+            part.images,
+            targets=part.labels,
+            source=source,
+            name=f"{dataset.name}-{name}",
+            digest=dataset.fingerprint,
         )
+        for name, part in dataset.parts.items()
+    ]
+    mlflow.log_inputs(parts, contexts=list(dataset.parts), tags_list=[None] * len(parts))
 
 
 def log_predictions(predictions: Predictions) -> None:
     """Log what the model said of the validation images."""
+    _log_file(VALIDATION, predictions.save)
+
+
+def _log_file(name: str, write: Callable[[Path], object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, Path(VALIDATION).name)
-        predictions.save(path)
-        mlflow.log_artifact(str(path), str(Path(VALIDATION).parent))
+        path = Path(folder, Path(name).name)
+        write(path)
+        mlflow.log_artifact(str(path), str(Path(name).parent))
 
 
 def log_digests(digests: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from fmnist.health import LayerHealth
 from fmnist.models import build
 from fmnist.provenance import usable_processors
 from fmnist.snapshot import Snapshot, Snapshots, digest_of_weights
+from fmnist.terminal import MEASURED
 
 log = logging.getLogger(__name__)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a sweep traces many models, on purpose
@@ -29,7 +30,6 @@ gc.freeze()  # Keras collects garbage before each model: half a second, if it lo
 
 SCORING_BATCH = 2500
 FALL_BACK = "training.engine=compiled: %s; stock Keras trains instead"
-MEASURED = ("val_loss", "val_accuracy", "loss", "accuracy")
 
 
 def compiled_model(config: Config, dataset: Dataset) -> keras.Model:
@@ -58,9 +58,11 @@ def user_callbacks(config: Config, dataset: Dataset) -> list[keras.callbacks.Cal
         callback = create(f"callbacks.{name}", node)
         if not isinstance(callback, keras.callbacks.Callback):
             raise ConfigError(f"callbacks.{name}: is no Keras callback")
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise ConfigError(f"callbacks.{name}: not needed; each run can go on by `resume=`")
         if isinstance(callback, LayerHealth):
             callback.watch(dataset.train)
-        monitor = getattr(callback, "monitor", MEASURED[0])
+        monitor = getattr(callback, "monitor", MEASURED[-1])
         if monitor not in MEASURED:
             raise ConfigError(
                 f"callbacks.{name}.monitor={monitor}: choose one of {', '.join(MEASURED)}"
@@ -173,12 +175,17 @@ def fit(
 
 
 def _continue_files(callbacks: Sequence[keras.callbacks.Callback], epochs: int) -> None:
-    """Let what a callback writes line by line go on behind the epochs that are done."""
+    """Let what a callback writes line by line go on behind the epochs that are done.
+
+    A file that runs share (`append=true`) is left as it is.
+    """
     for callback in callbacks:
-        path = Path(getattr(callback, "filename", ""))
-        if isinstance(callback, keras.callbacks.CSVLogger) and path.is_file():
-            lines = path.read_text().splitlines(keepends=True)
-            path.write_text("".join(lines[: 1 + epochs]))
+        if not isinstance(callback, keras.callbacks.CSVLogger) or callback.append:
+            continue
+        path = Path(callback.filename)
+        if path.is_file():
+            lines = path.read_bytes().splitlines(keepends=True)
+            path.write_bytes(b"".join(lines[: 1 + epochs]))
             callback.append = True
 
 

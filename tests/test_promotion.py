@@ -340,7 +340,7 @@ def test_a_tampered_configuration_executes_nothing(store, tmp_path):
     values = json.loads(path.read_text())
     values["data"] = {"_target_": "os.makedirs", "name": str(tmp_path / "made")}
     path.write_text(json.dumps(values))
-    with pytest.raises(ConfigError, match=r"data\._target_=os\.makedirs: must be of keras"):
+    with pytest.raises(ConfigError, match=r"data\._target_=os\.makedirs: is not built"):
         promote(store, 0)
     assert not (tmp_path / "made").exists()
 

@@ -163,11 +163,11 @@ ATTACKS = [
     (f"'optimizer.learning_rate={{_target_:os.system,command:{TOUCH}}}'", "learning_rate: "),
     (
         f"'+optimizer.weight_decay={{_target_:os.system,command:{TOUCH}}}'",
-        "optimizer.weight_decay._target_=os.system: must be a class of keras or fmnist",
+        "optimizer.weight_decay._target_=os.system: is no keras.optimizers.schedules.",
     ),
     (
         "'+optimizer.clipnorm={_target_:keras.utils.get_file,origin:\"file:///etc/passwd\"}'",
-        "_target_=keras.utils.get_file: must be a class of keras or fmnist",
+        "_target_=keras.utils.get_file: is no keras.optimizers.schedules.",
     ),
     (
         f"+hydra.callbacks.x._target_=os.system '+hydra.callbacks.x.command={TOUCH}'",
