@@ -105,13 +105,14 @@ class ProgressLine(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start the clock."""
-        self.started, self.trained = time.perf_counter(), 0
+        self.started, self.trained, self.done = time.perf_counter(), 0, 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Print one line."""
         assert logs is not None
         self.trained += 1
-        done, epochs = epoch + 1, self.params["epochs"]
+        self.done = done = epoch + 1
+        epochs = self.params["epochs"]
         left = (time.perf_counter() - self.started) / self.trained * (epochs - done)
         log.info(
             f"epoch {done:>{len(str(epochs))}}/{epochs}  "
@@ -119,6 +120,11 @@ class ProgressLine(keras.callbacks.Callback):
             + f"  {logs['epoch_seconds']:.1f} s"
             + (f"  (about {left:.0f} s left)" if done < epochs else "")
         )
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Say if a callback ended training before its time."""
+        if self.model.stop_training and self.done < self.params["epochs"]:
+            log.info(f"stopped early, after epoch {self.done} of {self.params['epochs']}")
 
 
 class StopAtDivergence(keras.callbacks.Callback):

@@ -13,10 +13,12 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from fmnist import PROJECT
-from fmnist.errors import ReproductionError, Terminated, sigterm_raises
+from fmnist.errors import ReproductionError, Terminated, environment_of_child, sigterm_raises
+from fmnist.files import is_held, only_one
 from fmnist.provenance import CHANGES, REQUIREMENTS, installed, short_digest
 from fmnist.records import artifact
 
+PREFIX, WORKTREE, LOCK = "fmnist-checkout-", "worktree", "running.lock"
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 
@@ -35,14 +37,20 @@ def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
     Raises:
         ReproductionError: if commit, changes or libraries cannot be had.
     """
-    with tempfile.TemporaryDirectory(prefix="fmnist-") as place, worktree(run, place) as project:
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX) as place,
+        only_one(Path(place, LOCK), timeout=0),
+        worktree(run, place) as project,
+    ):
         if not (project / "fmnist" / "reproduction.py").exists():
             raise ReproductionError(f"run {run.info.run_id}: its commit has no `reproduce` yet")
         python = environment(run, Path(place, "environment"))
         # Safe path: of the project alone, whatever folder the command was typed in.
-        variables = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(project), "MLFLOW_TRACKING_URI": uri}
+        variables = environment_of_child(
+            PYTHONSAFEPATH="1", PYTHONPATH=str(project), MLFLOW_TRACKING_URI=uri
+        )
         command = [str(python), "-m", "fmnist", *arguments]
-        with sigterm_raises(), subprocess.Popen(command, env=os.environ | variables) as child:
+        with sigterm_raises(), subprocess.Popen(command, env=variables) as child:
             try:
                 return child.wait()
             except Terminated:
@@ -59,7 +67,7 @@ def worktree(run: Run, place: str) -> Iterator[Path]:
     Raises:
         ReproductionError: if they are not here, or not those that the run recorded.
     """
-    tags, folder = run.data.tags, Path(place, "worktree")
+    tags, folder = run.data.tags, Path(place, WORKTREE)
     commit = tags.get("mlflow.source.git.commit", "none")
     if not COMMIT.fullmatch(commit):
         raise ReproductionError(f"run {run.info.run_id}: recorded no commit to check out")
@@ -80,6 +88,22 @@ def worktree(run: Run, place: str) -> Iterator[Path]:
         yield folder / below
     finally:
         _git("worktree", "remove", "--force", str(folder))
+
+
+def abandoned() -> list[Path]:
+    """Return the folders of checkouts whose process died."""
+    listed = os.fsdecode(_git("worktree", "list", "--porcelain", "-z").stdout).split("\0")
+    worktrees = [Path(line.removeprefix("worktree ")) for line in listed if line[:9] == "worktree "]
+    places = [one.parent for one in worktrees if one.name == WORKTREE]
+    ours = [one for one in places if one.name.startswith(PREFIX)]
+    return [one for one in ours if not is_held(one / LOCK)]
+
+
+def remove(place: Path) -> None:
+    """Remove the folder of a checkout."""
+    _git("worktree", "remove", "--force", str(place / WORKTREE))
+    shutil.rmtree(place, ignore_errors=True)
+    _git("worktree", "prune")
 
 
 def environment(run: Run, folder: Path) -> Path:
@@ -115,9 +139,11 @@ def environment(run: Run, folder: Path) -> Path:
 
 
 def _git(
-    *arguments: str, where: Path = PROJECT, sent: bytes = b""
+    *arguments: str, where: Path | None = None, sent: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["git", *arguments], cwd=where, input=sent, capture_output=True)
+    return subprocess.run(
+        ["git", *arguments], cwd=where or PROJECT, input=sent, capture_output=True
+    )
 
 
 def _must(what: str, done: subprocess.CompletedProcess[bytes]) -> None:

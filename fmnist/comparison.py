@@ -99,7 +99,10 @@ def comparison(
     groups = grouped(runs, statement.by)
     finished = {n: [r for r in group if r.status == "FINISHED"] for n, group in groups.items()}
     if not any(finished.values()):
-        raise ComparisonError(f"none of {len(runs)} runs is finished: there is nothing to compare")
+        raise ComparisonError(
+            f"none of the {len(runs)} runs that were begun is finished: there is nothing to "
+            "compare; `python -m fmnist studies` lists others"
+        )
     differing = check_poolable(finished, statement.by, allow)
     name = statement.baseline or next(n for n, group in finished.items() if group)
     if name not in groups:

@@ -1,6 +1,5 @@
 """What is wrong with a tracking store, its files and the data set, and how it is mended."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -16,13 +15,18 @@ from mlflow.entities import LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
 
-from fmnist import PROJECT, fetch, idx, registry, resumption, schema
-from fmnist.errors import DataError, FmnistError, TrackingError, one_line
+from fmnist import PROJECT, checkout, fetch, idx, registry, resumption, schema
+from fmnist.errors import (
+    DataError,
+    FmnistError,
+    TrackingError,
+    environment_of_child,
+    one_line,
+)
 from fmnist.ledger import find_ledger
 from fmnist.liveness import FOLDER_TAG, INTERRUPTED, SILENCE, status
 from fmnist.recorded import config_of_run
 from fmnist.store import (
-    SWEEP_TAG,
     Store,
     artifact_folder,
     existing_store,
@@ -57,7 +61,7 @@ def visit(fix: bool) -> bool:
     Raises:
         TrackingError: if the store cannot be read.
     """
-    well = _told("data", of_data(), fix)
+    well = _told("data", of_data(), fix) & _told("checkouts", of_checkouts(), fix)
     uri = existing_uri()
     outdated = []
     if not uri.startswith("http"):  # a server sees to its own
@@ -74,19 +78,19 @@ def visit(fix: bool) -> bool:
 
 def _told(area: str, findings: Iterable[Finding], fix: bool) -> bool:
     """Print what was found in one area, and mend it if asked; return whether it is well now."""
-    well = True
+    well, found = True, False
     for finding in findings:
-        mended = False
-        print(f"{area}: {finding.what}\n    {finding.remedy}")
+        mended, found = False, True
+        print(f"{area}: {finding.what}\n    {finding.remedy}", flush=True)
         if fix and finding.mend:
             try:
                 said = finding.mend()
                 mended = True
-                print(f"    mended{f': {said}' if isinstance(said, str) else ''}")
+                print(f"    done{f': {said}' if isinstance(said, str) else ''}")
             except (FmnistError, MlflowException, OSError) as error:
-                print(f"    could not be mended: {one_line(error)}")
+                print(f"    could not be done: {one_line(error)}")
         well &= mended
-    if well:
+    if not found:
         print(f"{area}: good")
     return well
 
@@ -130,6 +134,13 @@ def _fetch_anew() -> None:
                 path.unlink(missing_ok=True)
 
 
+def of_checkouts() -> Iterator[Finding]:
+    """Find what a killed `reproduce --checkout` left."""
+    for folder in checkout.abandoned():
+        remove = partial(checkout.remove, folder)
+        yield Finding(f"{folder}: left by `reproduce --checkout`", "--fix removes it", remove)
+
+
 def of_runs(store: Store) -> Iterator[Finding]:
     """Find the runs that are RUNNING in the store while nothing runs."""
     running = "attributes.status = 'RUNNING'"
@@ -142,13 +153,9 @@ def _interrupted(store: Store, run: Run) -> Finding:
     run_id = run.info.run_id
     end = partial(mlflow.MlflowClient().set_terminated, run_id, KILLED)
     what = f"run {run_id} ({run.info.run_name}): was interrupted"
-    if SWEEP_TAG in run.data.tags:
-        return Finding(
-            what, f"its command, typed again, continues it; --fix makes it {KILLED}", end
-        )
     if reason := resumption.why_not(run):
         return Finding(what, f"{reason}; --fix makes it {KILLED}", end)
-    resume = f"python train.py resume={run_id}"
+    resume = f"{store.variable}python train.py resume={run_id}"
     try:
         epochs, trained = _progress(store, run)
     except FmnistError as error:
@@ -175,7 +182,7 @@ def _progress(store: Store, run: Run) -> tuple[int, bool]:
 
 def _resume(store: Store, run_id: str) -> None:
     command = [sys.executable, str(PROJECT / "train.py"), f"resume={run_id}"]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": store.uri}
+    environment = environment_of_child(MLFLOW_TRACKING_URI=store.uri)
     if subprocess.run(command, env=environment).returncode:
         raise TrackingError(f"run {run_id}: is not finished")
 

@@ -66,7 +66,8 @@ class TrainingError(FmnistError):
     """Training came to no usable result."""
 
 
-TRACEBACK_WANTED = bool(os.environ.get("HYDRA_FULL_ERROR"))
+FULL_ERROR = "HYDRA_FULL_ERROR"
+TRACEBACK_WANTED = bool(os.environ.get(FULL_ERROR))
 USER_ERRORS = (FmnistError, HydraException, OmegaConfBaseException, OSError)
 REFUSED = re.compile(r"API request to endpoint \S*/mlflow/(\S+) failed with error code (401|403)")
 REMEDIES = {
@@ -149,6 +150,12 @@ def _notes(error: BaseException | None) -> list[str]:
     return [*getattr(error, "__notes__", ()), *_notes(error.__context__)]
 
 
+def environment_of_child(**variables: str) -> dict[str, str]:
+    """Return the variables for a command of ours: this one's own, as the user set them."""
+    given = {k: v for k, v in os.environ.items() if k != FULL_ERROR or TRACEBACK_WANTED}
+    return given | variables
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the program with one line and status 1 for a user's error, 128 + n for signal n.
@@ -159,7 +166,7 @@ def one_line_errors() -> Iterator[None]:
     if TRACEBACK_WANTED:
         yield
         return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on to us, unformatted
+    os.environ[FULL_ERROR] = "1"  # Hydra passes errors on to us, unformatted
     try:
         yield
     except Exception as error:

@@ -95,6 +95,7 @@ def run(config: Config, original: Run | None = None) -> Outcome:
     study = resumption.current_study(store)
     if earlier:
         resumption.check_same(earlier, dataset)
+        resumption.log_into(Path(config.output_dir))
     elif study:
         earlier = resumption.of_study(store, study, config, dataset)
     if earlier and earlier.finished:
@@ -125,7 +126,6 @@ def _trained(
 
     model = training.compiled_model(config, dataset)
     callbacks = training.user_callbacks(config, dataset)
-    snapshot = Snapshot.load(Path(config.output_dir), earlier.run_id) if earlier else None
     started = time.perf_counter()
     program = training.program_for(model, dataset, config, callbacks)
     log.info(
@@ -133,12 +133,13 @@ def _trained(
         f"{len(dataset.train):,} training images of {dataset.name} from "
         + dataset.source.replace(str(Path.home()), "~")
     )
-    if earlier:
-        done = snapshot.epochs if snapshot else 0
-        log.info(f"run {earlier.run_id} goes on after epoch {done} of {config.training.epochs}")
     begun = earlier.run if earlier else None
     opened = tracking.tracked_run(store, config, dataset, study, begun, original)
     with sigterm_raises(), opened as tracked:
+        snapshot = Snapshot.load(Path(config.output_dir), earlier.run_id) if earlier else None
+        if earlier:
+            done = snapshot.epochs if snapshot else 0
+            log.info(f"run {earlier.run_id} goes on after epoch {done} of {config.training.epochs}")
         fitted = training.fit(model, dataset, config, callbacks, program, tracked.run_id, snapshot)
         seconds = time.perf_counter() - started
         if snapshot:

@@ -37,6 +37,12 @@ def command() -> str:
     )
 
 
+def typed() -> str:
+    """Return the shell command that began this process, without where it is tracked."""
+    given = [one for one in sys.argv[1:] if not one.lstrip("+").startswith(ELSEWHERE)]
+    return shlex.join(["python", "train.py", *given])
+
+
 def choices() -> dict[str, str]:
     """Return what was chosen from each group of conf/, as typed: `{"model": "relu", ...}`."""
     if not HydraConfig.initialized():

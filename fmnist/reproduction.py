@@ -95,7 +95,8 @@ def find_original(run_id: str) -> Run:
     if SWEEP_TAG in run.data.tags:
         raise ReproductionError(f"run {run_id}: is a study; choose one of its runs")
     if run.info.status != "FINISHED":
-        raise ReproductionError(f"run {run_id}: is {run.info.status}; only what finished compares")
+        way = f"python train.py resume={run_id}"
+        raise ReproductionError(f"run {run_id}: is {run.info.status}, not finished; first: {way}")
     return run
 
 

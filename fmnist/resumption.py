@@ -1,6 +1,8 @@
 """Which stopped run goes on: the one that `resume=` names, or that of an interrupted sweep."""
 
 import dataclasses
+import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,15 @@ from fmnist.differences import differences
 from fmnist.errors import ConfigError
 from fmnist.liveness import FOLDER_TAG, HOST_TAG, LOCK, PID_TAG, SIGNATURE_TAG, is_alive
 from fmnist.provenance import signature
-from fmnist.store import SWEEP_TAG, Store, find_run, search, study_of
+from fmnist.store import (
+    REPRODUCES_TAG,
+    SWEEP_TAG,
+    Store,
+    find_run,
+    search,
+    study_of,
+    without_password,
+)
 
 TOGETHER = ("resume=", "tracking.")  # overrides that may stand beside `resume=`
 
@@ -60,7 +70,9 @@ def named(store: Store, config: Config) -> Earlier:
             raise ConfigError(f"{asked}: goes on as it began, so without {' '.join(other)}")
     run = find_run(str(config.resume))
     if run is None:
-        raise ConfigError(f"{asked}: there is no such run in this store")
+        raise ConfigError(
+            f"{asked}: there is no such run in this store ({without_password(store.uri)})"
+        )
     tags = run.data.tags
     if reason := why_not(run):
         raise ConfigError(f"{asked}: {reason}")
@@ -72,9 +84,11 @@ def why_not(run: Run) -> str | None:
     """Say why a run cannot go on; None: it can."""
     tags = run.data.tags
     if SWEEP_TAG in tags:
-        return "is a sweep; its command, typed again, continues it"
+        return f"is a sweep; it goes on by: {tags.get('command', 'its command, typed again')}"
+    if REPRODUCES_TAG in tags:
+        return f"is a reproduction; again: python -m fmnist reproduce {tags[REPRODUCES_TAG]}"
     if run.info.status == "FINISHED":
-        return "is finished"
+        return "is finished; `python -m fmnist reproduce` trains it again"
     if not {SIGNATURE_TAG, HOST_TAG, PID_TAG, FOLDER_TAG} <= tags.keys():
         return "was not made by train.py"
     if is_alive(run):
@@ -94,9 +108,27 @@ def check_same(earlier: Earlier, dataset: Dataset) -> None:
     if signature(earlier.config, dataset.fingerprint) != begun_as:
         differing = differences(earlier.run, dataset) or ["its configuration"]
         raise ConfigError(
-            f"resume={earlier.run_id}: would not come to the weights that it began: "
-            + "; ".join(differing)
+            f"resume={earlier.run_id}: would not come to the same weights any more: "
+            f"{'; '.join(differing)}; with what it began with it goes on, or anew: "
+            + earlier.run.data.tags.get("command", "train.py")
         )
+
+
+def log_into(folder: Path) -> None:
+    """Let the log go on in the folder of the run, and remove the one that Hydra made for it."""
+    if not HydraConfig.initialized():
+        return
+    made = Path(HydraConfig.get().runtime.output_dir)
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.FileHandler) or made == folder:
+            continue
+        log = Path(handler.baseFilename)
+        if log.parent == made and not log.stat().st_size:
+            handler.close()  # it opens the other file when there is something to write
+            handler.baseFilename = str(folder / log.name)
+            log.unlink()
+    if [path.name for path in made.iterdir()] == [HydraConfig.get().output_subdir]:
+        shutil.rmtree(made)
 
 
 def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> Earlier | None:

@@ -301,7 +301,8 @@ def _only_one(uri: str) -> Iterator[None]:
     if database.exists() and not _is_database(database):  # before a lock is laid beside it
         raise TrackingError(f"tracking store {uri}: file is not a database")
     if not database.resolve().parent.is_dir():
-        raise TrackingError(f"tracking store {uri}: no such folder")
+        folder = shlex.quote(str(database.resolve().parent))
+        raise TrackingError(f"tracking store {uri}: no such folder; make it: mkdir -p {folder}")
     with only_one(Path(f"{database}.lock"), LOCK_TIMEOUT):
         yield
 

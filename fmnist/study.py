@@ -31,6 +31,8 @@ NOTE = MLFLOW_RUN_NOTE  # the description at the top of the run's page
 RUN_COLOUR = "mlflow.runColor"  # of the run's lines and bars in MLflow's UI
 NOTE_LENGTH = 4000  # characters; a tag holds 8,000 bytes
 
+COMMAND_TAG = "command"
+
 FACTS = ("data.fingerprint", "mlflow.source.git.commit", "git.patch", "engine")
 """Tags that must be equal for runs to be pooled."""
 
@@ -44,7 +46,12 @@ class OpenStudy:
 
 
 def begin(
-    tracking: Tracking, statement: Statement, name: str, sweep: str, asked: str | None = None
+    tracking: Tracking,
+    statement: Statement,
+    name: str,
+    sweep: str,
+    command: str,
+    asked: str | None = None,
 ) -> OpenStudy:
     """Open the parent run, which the jobs find by the folder `sweep`, and state the question.
 
@@ -56,6 +63,7 @@ def begin(
         statement: the question.
         name: of the parent run.
         sweep: the folder of the sweep.
+        command: as it was typed.
         asked: digest of the command, code included, by which it is the same; None: begin anew.
 
     Raises:
@@ -65,7 +73,7 @@ def begin(
     client = mlflow.MlflowClient()
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id is None and asked:
-        run_id = _unfinished(store, asked)
+        run_id = _unfinished(store, asked, command)
     if run_id is None:
         with mlflow.start_run(experiment_id=store.experiment_id, run_name=name) as run:
             run_id = run.info.run_id
@@ -73,6 +81,7 @@ def begin(
     for key, value in {
         STUDY_TAG: json.dumps(dataclasses.asdict(statement)),
         SWEEP_TAG: sweep,
+        COMMAND_TAG: command,
         NOTE: statement.question,
         **({SIGNATURE_TAG: asked} if asked else {}),
         **tags_of_process(sweep),
@@ -81,7 +90,7 @@ def begin(
     return OpenStudy(store, run_id)
 
 
-def _unfinished(store: Store, asked: str) -> str | None:
+def _unfinished(store: Store, asked: str, command: str) -> str | None:
     """Return the run id of a study of the same command that is not finished, and not being made.
 
     Raises:
@@ -95,6 +104,12 @@ def _unfinished(store: Store, asked: str) -> str | None:
             raise TrackingError(f"this very sweep is being made by {process}; rerun=true: again")
         print(f"study {run.info.run_id} goes on: what is finished is not trained again")
         return str(run.info.run_id)
+    for run in search(store, f"tags.{SWEEP_TAG} LIKE '%' AND attributes.status != 'FINISHED'")[-1:]:
+        if run.data.tags.get(COMMAND_TAG) == command:
+            print(
+                f"study {run.info.run_id}, of the same command, does not go on: code of fmnist/ "
+                f"or conf/ has changed since; this is a new one"
+            )
     return None
 
 
@@ -105,7 +120,7 @@ def conclude(study: OpenStudy, ended: str) -> None:
         _, statement, runs = load(study.store, study.run_id)
         if runs:
             _compare(study, comparison(runs, statement))
-        else:  # all jobs were refused
+        elif ended == "FAILED":  # all jobs were refused
             client.delete_tag(study.run_id, STUDY_TAG)
     except ComparisonError as error:
         print(f"\nno comparison: {one_line(error)}\n{_again(study)}")

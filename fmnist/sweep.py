@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config import SEEDS, Metric, Promotion, Study, Tracking, check, check_numbers
 from fmnist.errors import USER_ERRORS, ConfigError, one_line, told
-from fmnist.provenance import code_digest
+from fmnist.provenance import code_digest, typed
 
 if TYPE_CHECKING:
     from fmnist.comparison import Statement
@@ -76,7 +76,7 @@ class StudyCallback(Callback):
             folder = str(config.hydra.sweep.dir)
             same = None if config.rerun else _signature(config, statement)
             held.enter_context(alive(folder))
-            opened = study.begin(tracking, statement, name, folder, same)
+            opened = study.begin(tracking, statement, name, folder, typed(), same)
             begun.append((opened, rules if config.promote else None))
         except USER_ERRORS as error:
             sys.exit(told(error))  # Hydra makes a mere warning of exceptions
@@ -146,8 +146,10 @@ def concluded_studies() -> Iterator[None]:
     try:
         yield
         status = "FINISHED"
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         status = "KILLED"
+        if begun:
+            stop.add_note("it goes on by: the same command, typed again")
         raise
     finally:
         while begun:

@@ -104,8 +104,10 @@ def tracked_run(
                 run = _begun(store, config, tags | _origin(config, dataset), study, original)
         opened.pulse = partial(beat, [run.info.run_id, *([study] if study else [])])
         tell = partial(MlflowClient().set_terminated, run.info.run_id)
-        resume = f"python train.py resume={run.info.run_id}"
-        way_on = f"it goes on by: {'the same command, typed again' if study else resume}"
+        resume = f"{store.variable}python train.py resume={run.info.run_id}"
+        way_on = f"it goes on by: {resume}"
+        if original:
+            way_on = f"again: {store.variable}python -m fmnist reproduce {original.info.run_id}"
         status = "RUNNING"  # what MLflow takes it for where the store was not told
         try:
             if earlier is None or not earlier.data.params:
@@ -121,7 +123,8 @@ def tracked_run(
                 f"kept in {config.output_dir}, and sent by: {resume}"
             ) from reason
         except KeyboardInterrupt as stop:
-            stop.add_note(way_on)
+            if study is None:  # else the whole sweep goes on
+                stop.add_note(way_on)
             status = _ended_as("KILLED", opened, tell)
             raise
         except BaseException as error:

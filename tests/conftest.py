@@ -153,7 +153,7 @@ def train_rates(folder: Path, uri: str) -> None:
     sized = (*QUICK[:-1], "training.epochs=4", "model=selu", f"tracking.uri={uri}")
     statement = Statement("Which rate?", by=(RATE,), seeds=(1, 2, 3), variants=1)
     for rate in RATES:
-        opened = study.begin(Tracking(uri, "fmnist"), statement, rate, rate)
+        opened = study.begin(Tracking(uri, "fmnist"), statement, rate, rate, rate)
         for seed in statement.seeds:
             config = composed(folder, *sized, f"{RATE}={rate}", f"seed={seed}")
             mlflow.MlflowClient().set_tag(run(config).run_id, "mlflow.parentRunId", opened.run_id)

@@ -9,8 +9,9 @@ import mlflow
 import pytest
 
 from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, train_command
-from fmnist import checkout, reproduction, study
+from fmnist import checkout, provenance, reproduction, study
 from fmnist.errors import ReproductionError
+from fmnist.files import only_one
 from fmnist.store import Store
 
 
@@ -94,6 +95,14 @@ def test_fewer_epochs_are_different_whatever_the_tolerance(original):
     assert found.words.endswith("; it ended after epoch 1, not 2")
 
 
+def test_weights_that_were_kept_may_differ_alone(original):
+    first = original[1]
+    whole = json.loads(artifact_path(first, reproduction.DIGESTS).read_text())
+    found = reproduction.compared(first, first, whole, {**whole, "best": "0"}, tolerance=1.0)
+    assert found.status == reproduction.DIFFERENT
+    assert found.words == "different: every epoch is the same, but not the weights that were kept"
+
+
 def test_what_cannot_be_compared_is_refused(original):
     first = original[1]
     client = mlflow.MlflowClient()
@@ -101,7 +110,7 @@ def test_what_cannot_be_compared_is_refused(original):
         with pytest.raises(ReproductionError, match="there is no such run in this store"):
             reproduction.find_original(run_id)
     begun = client.create_run(first.info.experiment_id)
-    with pytest.raises(ReproductionError, match="is RUNNING; only what finished compares"):
+    with pytest.raises(ReproductionError, match="is RUNNING, not finished; first: "):
         reproduction.find_original(begun.info.run_id)
     for commit, message in {
         "f" * 40: "is not in this repository; fetch it first",
@@ -134,6 +143,40 @@ def test_the_recorded_libraries_are_installed_and_nothing_else(original, tmp_pat
 def git(folder: Path, *arguments: str) -> None:
     identity = ["-c", "user.name=x", "-c", "user.email=x@localhost"]
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_changes_are_applied_in_a_folder_of_the_repository(original, tmp_path, monkeypatch):
+    project = tmp_path / "repository" / "below"
+    project.mkdir(parents=True)
+    git(project, "init", str(project.parent))
+    (project / "known").write_text("before\n")
+    git(project, "add", ".")
+    git(project, "commit", "-m", "first")
+    (project / "known").write_bytes(b"after caf\xe9\r\n")
+    (project / "new").write_text("new\n")
+    monkeypatch.setattr(provenance, "PROJECT", project)
+    monkeypatch.setattr(checkout, "PROJECT", project)
+    client, patch = mlflow.MlflowClient(), provenance.uncommitted()
+    tags = {"mlflow.source.git.commit": provenance.commit()}
+    tags["git.patch"] = provenance.short_digest(patch)
+    run_id = client.create_run(original[1].info.experiment_id, tags=tags).info.run_id
+    (tmp_path / "uncommitted.diff").write_bytes(patch)
+    client.log_artifact(run_id, str(tmp_path / "uncommitted.diff"), "code")
+    with checkout.worktree(mlflow.get_run(run_id), str(tmp_path)) as folder:
+        assert (folder / "known").read_bytes() == b"after caf\xe9\r\n"
+        assert (folder / "new").read_text() == "new\n"
+    assert not folder.exists()
+
+
+def test_what_a_killed_checkout_left_is_found_and_removed(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkout, "PROJECT", project)
+    place = tmp_path / f"{checkout.PREFIX}x"
+    git(project, "worktree", "add", "--detach", str(place / checkout.WORKTREE))
+    with only_one(place / checkout.LOCK, timeout=0):
+        assert checkout.abandoned() == []
+    assert checkout.abandoned() == [place]
+    checkout.remove(place)
+    assert checkout.abandoned() == [] and not place.exists()
 
 
 @pytest.fixture

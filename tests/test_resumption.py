@@ -155,6 +155,33 @@ def test_an_outbox_delivers_in_order_what_failed_at_first(caplog):
     assert len(caplog.messages) == 1 and "training goes on" in caplog.messages[0]
 
 
+def test_an_outbox_tells_now_and_then_that_its_process_lives(monkeypatch):
+    monkeypatch.setattr(outbox, "PULSE", 0.05)
+    beats = []
+    with outbox.opened(patience=1) as opened:
+        opened.pulse = lambda: beats.append(time.monotonic())
+        time.sleep(1)
+    assert len(beats) >= 3
+
+
+def test_a_callback_that_would_undo_a_resumption_is_refused(config):
+    asked = "+callbacks.x._target_=keras.callbacks.BackupAndRestore"
+    with pytest.raises(ConfigError, match=r"callbacks\.x: not needed"):
+        run(config(*QUICK, asked, "+callbacks.x.backup_dir=${output_dir}/backup"))
+
+
+def test_a_csv_log_goes_on_as_if_nothing_had_happened(tmp_path, dies):
+    csv = ("+callbacks.csv._target_=keras.callbacks.CSVLogger",)
+    csv += ("+callbacks.csv.filename=${output_dir}/log.csv", "callbacks.layer_health=null")
+    dies(2)
+    with pytest.raises(Died):
+        run(composed(tmp_path, *QUICK[:-1], "training.epochs=3", *csv))
+    run(composed(tmp_path, f"resume={runs_in(tmp_path)[0].info.run_id}"))
+    header, *rows = (tmp_path / "log.csv").read_bytes().split(b"\r\n")[:-1]
+    assert header.startswith(b"epoch,accuracy")
+    assert [row.partition(b",")[0] for row in rows] == [b"0", b"1", b"2"]
+
+
 def test_an_outbox_gives_up_when_its_patience_is_over():
     def fails():
         raise OSError("still down")
