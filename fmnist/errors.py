@@ -174,6 +174,7 @@ def one_line_errors() -> Iterator[None]:
             raise
         sys.exit(told(error))
     except KeyboardInterrupt as stop:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is left, silently
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
         kept = "; ".join(_notes(stop)) or "what was tracked until now is kept"
         print(f"stopped by {number.name}; {kept}", file=sys.stderr)
