@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -235,16 +235,15 @@ def server_away(bench: Bench) -> Outcome:
         trial.uri = f"http://127.0.0.1:{port}"
         with server(trial.folder, port) as running:
             process = trial.started(when)
+            process.until(partial(rows, trial.database, "SELECT key FROM params"))
             running.send(how)
             time.sleep(OUTAGE)
             problems = trained_meanwhile(process) if when else []
             if how == signal.SIGSTOP:
                 running.send(signal.SIGCONT)
-                problems += process.failed()
-        if how == signal.SIGKILL:
-            with server(trial.folder, port):
-                problems += process.failed()
-        outcome.add(name, problems + told_once(process) + bench.lost(trial))
+            with nullcontext() if running.alive else server(trial.folder, port):
+                problems += process.failed() + told_once(process)
+                outcome.add(name, problems + bench.lost(trial))
     return outcome
 
 
