@@ -266,7 +266,7 @@ def server_never_back(bench: Bench) -> Outcome:
     trial.uri, trial.asked = f"http://127.0.0.1:{port}", (*trial.asked, "tracking.patience=5")
     with server(trial.folder, port):
         process = trial.started(TRAINING)
-    problems = process.one_error(f"sent by: python train.py resume={trial.run_id}")
+    problems = process.one_error(f"python train.py resume={trial.run_id}")
     with server(trial.folder, port):
         problems += bench.lost(trial)
     problems += ["was trained again"] if trial.processes[-1].epochs else []
@@ -462,7 +462,8 @@ def interrupted_twice(bench: Bench) -> Outcome:
         time.sleep(draw.choice([0.01, 0.1, 0.2]))
         process.send(signal.SIGINT)
         ended = process.wait(30)
-        said = f"stopped by SIGINT; it goes on by: python train.py resume={trial.run_id}"
+        said = "stopped by SIGINT; it goes on by: "
+        said += f"MLFLOW_TRACKING_URI={trial.sqlite} python train.py resume={trial.run_id}"
         if ended == 0:
             outcome.add(name, bench.lost(trial, engine), "(it had finished)")
             continue

@@ -115,7 +115,8 @@ def test_a_run_that_is_killed_or_interrupted_loses_nothing(tmp_path, references)
         time.sleep(0.2)
     status, _, errors = process.ends()
     assert status in (128 + signal.SIGINT, -signal.SIGINT)  # the second one at the very end
-    way_on = f"python train.py resume={ids['compiled']}"
+    store = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/compiled/mlflow.db"
+    way_on = f"{store} python train.py resume={ids['compiled']}"
     assert errors.splitlines() == [f"stopped by SIGINT; it goes on by: {way_on}"]
     compiled_goes_on = resumed(tmp_path / "compiled", ids["compiled"])
     for engine, process in {"keras": keras_goes_on, "compiled": compiled_goes_on}.items():
@@ -201,7 +202,7 @@ def test_a_full_disk_costs_an_epoch_at_most(tmp_path, small_disk, references):
     process.send(signal.SIGCONT)
     status, _, errors = process.ends()
     [tracked] = runs_in(tmp_path)
-    way_on = f"it goes on by: python train.py resume={tracked.info.run_id}"
+    way_on = f"python train.py resume={tracked.info.run_id}"
     assert status == 1
     [error] = errors.splitlines()
     assert "No space left on device" in error and error.endswith(way_on)
