@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from fmnist import PROJECT
+from fmnist import PROJECT, provenance
 from fmnist.errors import ReproductionError, Terminated, environment_of_child, sigterm_raises
 from fmnist.files import is_held, only_one
 from fmnist.provenance import CHANGES, REQUIREMENTS, installed, short_digest
@@ -38,6 +38,7 @@ def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
         ReproductionError: if commit, changes or libraries cannot be had.
     """
     with (
+        sigterm_raises(),
         tempfile.TemporaryDirectory(prefix=PREFIX) as place,
         only_one(Path(place, LOCK), timeout=0),
         worktree(run, place) as project,
@@ -50,7 +51,7 @@ def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
             PYTHONSAFEPATH="1", PYTHONPATH=str(project), MLFLOW_TRACKING_URI=uri
         )
         command = [str(python), "-m", "fmnist", *arguments]
-        with sigterm_raises(), subprocess.Popen(command, env=variables) as child:
+        with subprocess.Popen(command, env=variables) as child:
             try:
                 return child.wait()
             except Terminated:
@@ -92,6 +93,8 @@ def worktree(run: Run, place: str) -> Iterator[Path]:
 
 def abandoned() -> list[Path]:
     """Return the folders of checkouts whose process died."""
+    if provenance.commit() is None:
+        return []
     listed = os.fsdecode(_git("worktree", "list", "--porcelain", "-z").stdout).split("\0")
     worktrees = [Path(line.removeprefix("worktree ")) for line in listed if line[:9] == "worktree "]
     places = [one.parent for one in worktrees if one.name == WORKTREE]
