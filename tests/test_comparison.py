@@ -150,7 +150,7 @@ def test_a_seed_that_was_run_again_counts_once():
 def test_a_question_that_cannot_be_answered_is_one_line(statement, message):
     with pytest.raises(ComparisonError, match=message):
         comparison(runs(), statement)
-    with pytest.raises(ComparisonError, match="none of 1 runs is finished"):
+    with pytest.raises(ComparisonError, match="none of the 1 runs that were begun is finished"):
         comparison([trained("relu", 1, None, "FAILED")], Statement())
 
 
