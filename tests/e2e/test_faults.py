@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import keras
@@ -41,8 +41,11 @@ class Started:
         )
 
     def reaches(self, epoch):
+        return self.prints(f"epoch {epoch:>2}/")
+
+    def prints(self, *beginnings):
         for line in self.popen.stdout:
-            if line.startswith(f"epoch {epoch:>2}/"):
+            if line.startswith(beginnings):
                 return self
         raise AssertionError(self.popen.stderr.read())
 
@@ -50,9 +53,14 @@ class Started:
         os.killpg(self.popen.pid, number)
 
     def ends(self):
-        """Its status, and what it said after that epoch."""
+        """Its status, and what it says from now on."""
         output, errors = self.popen.communicate(timeout=120)
         return self.popen.returncode, output, errors
+
+    def ends_well(self):
+        status, output, errors = self.ends()
+        assert (status, errors) == (0, "")
+        return output
 
 
 @pytest.fixture(scope="module")
@@ -66,63 +74,53 @@ def references(tmp_path_factory):
     return found
 
 
-def check_whole(uri, tracked, reference, folder):
-    """Nothing is missing, doubled or different in a run."""
-    digests, epochs = reference
+def check_whole(uri, references, folder, runs=2):
+    """In a store there are only whole runs: nothing is missing, doubled or different."""
     client = mlflow.MlflowClient(uri)
-    assert tracked.info.status == "FINISHED"
-    path = client.download_artifacts(tracked.info.run_id, "digests.json", str(folder))
-    assert json.loads(Path(path).read_text()) == digests
-    for name in ("val_accuracy", "dead_units"):
-        history = client.get_metric_history(tracked.info.run_id, name)
-        assert [point.step for point in history] == list(range(1, 1 + epochs))
-    assert len(client.get_metric_history(tracked.info.run_id, "best_val_accuracy")) == 1
-    assert len(client.list_artifacts(tracked.info.run_id, "images")) == 2 * (1 + epochs)
-    models = client.search_logged_models([tracked.info.experiment_id])
-    own = [model for model in models if model.source_run_id == tracked.info.run_id]
-    assert [model.status for model in own] == ["READY"]
-
-
-def check_whole_in(folder, reference):
-    [tracked] = runs_in(folder)
-    check_whole(f"sqlite:///{folder}/mlflow.db", tracked, reference, folder)
+    experiment = client.get_experiment_by_name("fmnist").experiment_id
+    found = client.search_runs([experiment])
+    assert [one.info.status for one in found] == ["FINISHED"] * runs
+    models = client.search_logged_models([experiment])
+    for tracked in found:
+        run_id = tracked.info.run_id
+        digests, epochs = references[tracked.data.params["training.engine"]]
+        path = client.download_artifacts(run_id, "digests.json", str(folder))
+        assert json.loads(Path(path).read_text()) == digests
+        for name in ("val_accuracy", "dead_units"):
+            history = client.get_metric_history(run_id, name)
+            assert [point.step for point in history] == list(range(1, 1 + epochs))
+        assert len(client.get_metric_history(run_id, "best_val_accuracy")) == 1
+        assert len(client.list_artifacts(run_id, "images")) == 2 * (1 + epochs)
+        own = [model.status for model in models if model.source_run_id == run_id]
+        assert own == ["READY"]
 
 
 def resumed(folder, run_id, *arguments):
     return Started(folder, f"resume={run_id}", *arguments, f"hydra.run.dir={folder}/resumed")
 
 
-def test_a_run_that_is_killed_or_interrupted_loses_nothing(tmp_path, references):
-    draw = random.Random()
+def test_two_runs_set_up_a_store_are_killed_and_lose_nothing(tmp_path, references):
+    seed = time.time_ns()
+    print(f"{seed=}")  # pytest shows it if the test fails
+    draw = random.Random(seed)
+    moments = {engine: (draw.randrange(1, 7), draw.uniform(0, 0.2)) for engine in references}
 
     def killed(engine):
-        folder = tmp_path / engine
-        folder.mkdir()
-        process = Started(folder, *SIZED, f"training.engine={engine}")
-        process.reaches(draw.randrange(1, 7))
-        time.sleep(draw.uniform(0, 0.2))
+        epoch, pause = moments[engine]
+        asked = (f"training.engine={engine}", f"hydra.run.dir={tmp_path}/{engine}")
+        process = Started(tmp_path, *SIZED, *asked).reaches(epoch)
+        time.sleep(pause)
         process.send(signal.SIGKILL)
         assert process.ends()[0] == -signal.SIGKILL
-        return runs_in(folder)[0].info.run_id
 
     with ThreadPoolExecutor(2) as pool:
-        ids = dict(zip(references, pool.map(killed, references), strict=True))
-    keras_goes_on = resumed(tmp_path / "keras", ids["keras"])
-    process = resumed(tmp_path / "compiled", ids["compiled"]).reaches(9)
-    for _ in range(2):
-        with suppress(ProcessLookupError):
-            process.send(signal.SIGINT)
-        time.sleep(0.2)
-    status, _, errors = process.ends()
-    assert status in (128 + signal.SIGINT, -signal.SIGINT)  # the second one at the very end
-    store = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/compiled/mlflow.db"
-    way_on = f"{store} python train.py resume={ids['compiled']}"
-    assert errors.splitlines() == [f"stopped by SIGINT; it goes on by: {way_on}"]
-    compiled_goes_on = resumed(tmp_path / "compiled", ids["compiled"])
-    for engine, process in {"keras": keras_goes_on, "compiled": compiled_goes_on}.items():
-        status, _, errors = process.ends()
-        assert (status, errors) == (0, "")
-        check_whole_in(tmp_path / engine, references[engine])
+        list(pool.map(killed, references))
+    runs = {one.data.params["training.engine"]: one for one in runs_in(tmp_path)}
+    assert runs.keys() == references.keys()
+    both = [resumed(tmp_path, one.info.run_id) for one in runs.values()]
+    for process in both:
+        process.ends_well()
+    check_whole(f"sqlite:///{tmp_path}/mlflow.db", references, tmp_path)
 
 
 @contextmanager
@@ -167,17 +165,9 @@ def test_a_server_may_go_and_come_back(tmp_path, references):
     assert output.count("does not answer") == 1
     with server(tmp_path, port):
         goes_on = resumed(folders["1"], run_id, f"tracking.uri={uri}")
-        status, output, errors = goes_on.ends()
-        assert status == 0, errors
-        assert not [line for line in output.splitlines() if line.startswith("epoch")]
-        status, output, errors = patient.ends()
-        assert status == 0, errors
-        assert output.count("does not answer") == 1
-        client = mlflow.MlflowClient(uri)
-        both = client.search_runs([client.get_experiment_by_name("fmnist").experiment_id])
-        assert run_id in {tracked.info.run_id for tracked in both} and len(both) == 2
-        for tracked in both:
-            check_whole(uri, tracked, references["compiled"], tmp_path)
+        assert "\nepoch" not in goes_on.ends_well()
+        assert patient.ends_well().count("does not answer") == 1
+        check_whole(uri, references, tmp_path)
 
 
 @pytest.fixture
@@ -192,7 +182,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_costs_an_epoch_at_most(tmp_path, small_disk, references):
+def test_a_run_outlasts_a_full_disk_two_interrupts_and_a_locked_store(
+    tmp_path, small_disk, references
+):
     process = Started(tmp_path, *SIZED, f"hydra.run.dir={small_disk}/output").reaches(3)
     process.send(signal.SIGSTOP)
     filler = small_disk / "filler"
@@ -202,34 +194,29 @@ def test_a_full_disk_costs_an_epoch_at_most(tmp_path, small_disk, references):
     process.send(signal.SIGCONT)
     status, _, errors = process.ends()
     [tracked] = runs_in(tmp_path)
-    way_on = f"python train.py resume={tracked.info.run_id}"
-    assert status == 1
+    store = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/mlflow.db"
+    way_on = f"it goes on by: {store} python train.py resume={tracked.info.run_id}"
+    assert (status, tracked.info.status) == (1, "FAILED")
     [error] = errors.splitlines()
     assert "No space left on device" in error and error.endswith(way_on)
-    assert tracked.info.status == "FAILED"
     keras.saving.load_model(small_disk / "output" / "best.keras")
     filler.unlink()
-    assert resumed(tmp_path, tracked.info.run_id).ends()[0] == 0
-    check_whole_in(tmp_path, references["compiled"])
 
+    process = resumed(tmp_path, tracked.info.run_id).prints("epoch")
+    for _ in range(2):
+        with suppress(ProcessLookupError):
+            process.send(signal.SIGINT)
+        time.sleep(0.2)
+    status, _, errors = process.ends()
+    assert status in (128 + signal.SIGINT, -signal.SIGINT)  # the second one at the very end
+    assert errors.splitlines() == [f"stopped by SIGINT; {way_on}"]
 
-def test_two_runs_set_up_a_store_and_outlast_that_it_is_locked(tmp_path, references):
-    both = [Started(tmp_path, *SIZED, f"hydra.run.dir={tmp_path}/{name}") for name in "ab"]
-    for process in both:
-        process.reaches(1)
-    lock = sqlite3.connect(tmp_path / "mlflow.db", timeout=30, isolation_level=None)
-    lock.execute("BEGIN EXCLUSIVE")
-    outputs = [process.reaches(9) for process in both]  # trained on, all the while
-    assert outputs == both
-    time.sleep(6)  # SQLite itself waits for five seconds
-    lock.close()
-    for process in both:
-        status, _, errors = process.ends()
-        assert (status, errors) == (0, "")
-    tracked = runs_in(tmp_path)
-    assert len(tracked) == 2
-    for one in tracked:
-        check_whole(f"sqlite:///{tmp_path}/mlflow.db", one, references["compiled"], tmp_path)
+    process = resumed(tmp_path, tracked.info.run_id).prints("epoch", "| best")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", timeout=30)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        time.sleep(6)  # SQLite itself waits for five seconds
+    process.ends_well()
+    check_whole(f"sqlite:///{tmp_path}/mlflow.db", references, tmp_path, runs=1)
 
 
 def test_data_that_was_cut_short_is_told_and_never_trained_on(tmp_path):
