@@ -96,7 +96,9 @@ def check_whole(uri, references, folder, runs=2):
 
 
 def resumed(folder, run_id, *arguments):
-    return Started(folder, f"resume={run_id}", *arguments, f"hydra.run.dir={folder}/resumed")
+    return Started(
+        folder, f"resume={run_id}", *arguments, f"hydra.run.dir={folder}/resumed-{run_id}"
+    )
 
 
 def test_two_runs_set_up_a_store_are_killed_and_lose_nothing(tmp_path, references):
