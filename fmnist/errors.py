@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -150,6 +150,19 @@ def _notes(error: BaseException | None) -> list[str]:
     return [*getattr(error, "__notes__", ()), *_notes(error.__context__)]
 
 
+def _stopped_by(number: signal.Signals, stop: BaseException) -> str:
+    kept = "; ".join(_notes(stop)) or "what was tracked until now is kept"
+    return f"stopped by {number.name}; {kept}"
+
+
+def _last_words(kind: type[BaseException], error: BaseException, where: Any) -> None:
+    """Print one line, too, if a second Ctrl-C came between two of the handlers of the first."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(_stopped_by(signal.SIGINT, error), file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, where)
+
+
 def environment_of_child(**variables: str) -> dict[str, str]:
     """Return the variables for a command of ours: this one's own, as the user set them."""
     given = {k: v for k, v in os.environ.items() if k != FULL_ERROR or TRACEBACK_WANTED}
@@ -166,6 +179,7 @@ def one_line_errors() -> Iterator[None]:
     if TRACEBACK_WANTED:
         yield
         return
+    sys.excepthook = _last_words
     os.environ[FULL_ERROR] = "1"  # Hydra passes errors on to us, unformatted
     try:
         yield
@@ -176,8 +190,7 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is left, silently
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-        kept = "; ".join(_notes(stop)) or "what was tracked until now is kept"
-        print(f"stopped by {number.name}; {kept}", file=sys.stderr)
+        print(_stopped_by(number, stop), file=sys.stderr)
         sys.exit(128 + number)
 
 
