@@ -214,8 +214,9 @@ def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
 
 
 def test_a_sweep_that_is_stopped_compares_what_it_had(tmp_path):
-    process = started(tmp_path, "-m", *QUICK, "model=relu,selu", "seed=1,2")
-    epochs = (line for line in process.stdout if line.startswith("epoch 1/2"))
+    longer = ("training.epochs=100", "callbacks.early_stopping=null")
+    process = started(tmp_path, "-m", *QUICK[:-1], *longer, "model=relu,selu", "seed=1,2")
+    epochs = (line for line in process.stdout if line.startswith("epoch   1/100"))
     next(epochs), next(epochs)  # of the second run
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
