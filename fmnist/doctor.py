@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
 
 from fmnist import PROJECT, checkout, fetch, idx, registry, resumption, schema
+from fmnist.address import artifact_folder, existing_uri, reached, without_password
 from fmnist.errors import (
     DataError,
     FmnistError,
@@ -26,16 +27,8 @@ from fmnist.errors import (
 from fmnist.ledger import find_ledger
 from fmnist.liveness import FOLDER_TAG, INTERRUPTED, SILENCE, status
 from fmnist.recorded import config_of_run
-from fmnist.store import (
-    Store,
-    artifact_folder,
-    existing_store,
-    existing_uri,
-    if_there,
-    reached,
-    without_password,
-)
-from fmnist.terminal import without_modules, without_start_up_notices
+from fmnist.store import Store, existing_store, if_there
+from fmnist.terminal import importing_tensorflow
 
 KILLED = "KILLED"
 RUN_ID, MODEL_ID = re.compile("[0-9a-f]{32}"), re.compile("m-[0-9a-f]{32}")
@@ -169,7 +162,7 @@ def _interrupted(store: Store, run: Run) -> Finding:
 
 def _progress(store: Store, run: Run) -> tuple[int, bool]:
     """Return how many epochs of a run are done, and whether none is left."""
-    with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
+    with importing_tensorflow():
         from fmnist.snapshot import Snapshot  # TensorFlow takes seconds to import
 
     folder = run.data.tags[FOLDER_TAG]

@@ -134,12 +134,15 @@ def _reason(error: BaseException) -> str:
     return f"{error.full_key}: {reason}"
 
 
-def told(error: Exception) -> str:
+def closing_line(error: Exception) -> str:
     """Return the line that ends the program: what was wrong, and what to type then."""
     remedies = _notes(error)
-    if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
-        elsewhere = "another place: hydra.run.dir=FOLDER, or with -m hydra.sweep.dir=FOLDER"
-        remedies += [elsewhere] * str(error.filename).startswith(OUTPUTS)
+    if (
+        isinstance(error, OSError)
+        and error.errno in NOT_WRITABLE
+        and str(error.filename).startswith(OUTPUTS)
+    ):
+        remedies.append("another place: hydra.run.dir=FOLDER, or with -m hydra.sweep.dir=FOLDER")
     return "; ".join([f"error: {one_line(error)}", *remedies])
 
 
@@ -186,7 +189,7 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if job_has_begun and not _can_be_put_right(error):
             raise
-        sys.exit(told(error))
+        sys.exit(closing_line(error))
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is left, silently
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
@@ -219,7 +222,7 @@ def job(task: Callable[..., Result]) -> Callable[..., Result]:
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 logging.getLogger(__name__).error("error: %s", one_line(error))
                 raise
-            sys.exit(told(error))
+            sys.exit(closing_line(error))
 
     return wrapper
 

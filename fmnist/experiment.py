@@ -22,7 +22,7 @@ from fmnist.predictions import Predictions
 from fmnist.provenance import usable_processors
 from fmnist.resumption import Earlier
 from fmnist.store import Store, open_store
-from fmnist.terminal import SCORES, table, without_modules, without_start_up_notices
+from fmnist.terminal import SCORES, importing_tensorflow, table
 
 if TYPE_CHECKING:
     import keras
@@ -85,7 +85,7 @@ def run(config: Config, original: Run | None = None) -> Outcome:
             f"training.batch_size={config.training.batch_size}: must be at most the "
             f"{len(dataset.train)} training images"
         )
-    with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
+    with importing_tensorflow():
         from fmnist import training  # only now, because TensorFlow takes seconds to import
 
     if original:

@@ -19,7 +19,7 @@ from fmnist.predictions import VALIDATION, Predictions, accuracy_by_class
 from fmnist.recorded import data_of_run
 from fmnist.records import artifact
 from fmnist.store import if_there
-from fmnist.terminal import without_modules, without_start_up_notices
+from fmnist.terminal import importing_tensorflow
 
 
 def examine(
@@ -125,7 +125,7 @@ def _signature(folder: Path, dataset: Dataset) -> Check:
 
 
 def _reproduction(folder: Path, dataset: Dataset, logged: Predictions, run: Run) -> Check:
-    with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
+    with importing_tensorflow():
         from fmnist import training  # TensorFlow takes seconds to import
     from fmnist.provenance import processor
 

@@ -22,7 +22,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from fmnist.data import Dataset
 from fmnist.errors import ModelError, one_line
 from fmnist.store import if_there
-from fmnist.terminal import without_modules, without_start_up_notices
+from fmnist.terminal import importing_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -139,7 +139,7 @@ def load_pyfunc(folder: Path) -> Any:
     path = sys.path.copy()
     sys.modules.pop(LOADER, None)  # another model's
     try:
-        with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
+        with importing_tensorflow():
             return pyfunc.load_model(str(folder))
     finally:
         sys.path[:] = path

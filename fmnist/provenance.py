@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -23,7 +24,7 @@ CHANGES, REQUIREMENTS = "code/uncommitted.diff", "environment/requirements.txt"
 
 ENVIRONMENT = "environment/environment.json"
 LIBRARIES = ("mlflow", "hydra-core", "scikit-learn", "matplotlib")
-ELSEWHERE = ("tracking.", "rerun=")  # where a run is tracked, and whether anew: not what it is
+ELSEWHERE = ("tracking.", "rerun=")  # begin overrides that do not say what a run is
 FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS", "OMP_NUM_THREADS")
 
 
@@ -32,15 +33,17 @@ def command() -> str:
     overrides: Any = []
     if HydraConfig.initialized():  # not resolved: ${output_dir} shall be the repeated run's
         overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return shlex.join(
-        ["python", "train.py", *(o for o in overrides if not o.lstrip("+").startswith(ELSEWHERE))]
-    )
+    return shlex.join(["python", "train.py", *deciding(overrides)])
 
 
 def typed() -> str:
     """Return the shell command that began this process, without where it is tracked."""
-    given = [one for one in sys.argv[1:] if not one.lstrip("+").startswith(ELSEWHERE)]
-    return shlex.join(["python", "train.py", *given])
+    return shlex.join(["python", "train.py", *deciding(sys.argv[1:])])
+
+
+def deciding(overrides: Iterable[str]) -> list[str]:
+    """Return the overrides without those that say where a run is tracked, or whether anew."""
+    return [one for one in overrides if not one.lstrip("+").startswith(ELSEWHERE)]
 
 
 def choices() -> dict[str, str]:

@@ -20,6 +20,7 @@ from fmnist.building import DATA_SETS, targets
 from fmnist.config import SCHEMAS, UNDECIDING, Config, rebased
 from fmnist.errors import ConfigError, one_line
 from fmnist.records import artifact
+from fmnist.store import COMMAND_TAG
 
 CONFIGURATION = "config/resolved.json"
 """Where a run keeps it, among its artifacts."""
@@ -87,7 +88,7 @@ def data_of_run(run: Run) -> dict[str, Any]:
 def _content(run: Run) -> bytes:
     content = artifact(run.info.run_id, CONFIGURATION)
     if content is None:
-        anew = run.data.tags.get("command", "train it anew")
+        anew = run.data.tags.get(COMMAND_TAG, "train it anew")
         raise ConfigError(f"run {run.info.run_id}: did not come to tell what it is; anew: {anew}")
     return content
 

@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from fmnist import recorded
+from fmnist.address import without_password
 from fmnist.config import Config, rebased
 from fmnist.data import Dataset
 from fmnist.differences import differences
@@ -19,13 +20,13 @@ from fmnist.errors import ConfigError
 from fmnist.liveness import FOLDER_TAG, HOST_TAG, LOCK, PID_TAG, SIGNATURE_TAG, is_alive
 from fmnist.provenance import signature
 from fmnist.store import (
+    COMMAND_TAG,
     REPRODUCES_TAG,
     SWEEP_TAG,
     Store,
     find_run,
     search,
     study_of,
-    without_password,
 )
 
 TOGETHER = ("resume=", "tracking.")  # overrides that may stand beside `resume=`
@@ -84,7 +85,7 @@ def why_not(run: Run) -> str | None:
     """Say why a run cannot go on; None: it can."""
     tags = run.data.tags
     if SWEEP_TAG in tags:
-        return f"is a sweep; it goes on by: {tags.get('command', 'its command, typed again')}"
+        return f"is a sweep; it goes on by: {tags.get(COMMAND_TAG, 'its command, typed again')}"
     if REPRODUCES_TAG in tags:
         return f"is a reproduction; again: python -m fmnist reproduce {tags[REPRODUCES_TAG]}"
     if run.info.status == "FINISHED":
@@ -110,7 +111,7 @@ def check_same(earlier: Earlier, dataset: Dataset) -> None:
         raise ConfigError(
             f"resume={earlier.run_id}: would not come to the same weights any more: "
             f"{'; '.join(differing)}; with what it began with it goes on, or anew: "
-            + earlier.run.data.tags.get("command", "train.py")
+            + earlier.run.data.tags.get(COMMAND_TAG, "train.py")
         )
 
 
@@ -119,11 +120,15 @@ def log_into(folder: Path) -> None:
     if not HydraConfig.initialized():
         return
     made = Path(HydraConfig.get().runtime.output_dir)
+    if made == folder:
+        return
     for handler in logging.getLogger().handlers:
-        if not isinstance(handler, logging.FileHandler) or made == folder:
-            continue
-        log = Path(handler.baseFilename)
-        if log.parent == made and not log.stat().st_size:
+        log = Path(getattr(handler, "baseFilename", ""))
+        if (
+            isinstance(handler, logging.FileHandler)
+            and log.parent == made
+            and not log.stat().st_size
+        ):
             handler.close()  # it opens the other file when there is something to write
             handler.baseFilename = str(folder / log.name)
             log.unlink()

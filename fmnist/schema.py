@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from mlflow.store import db_migrations
 from mlflow.store.db import utils
 
-from fmnist.store import sqlite_file
+from fmnist.address import sqlite_file
 
 
 def version_here() -> str:

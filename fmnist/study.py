@@ -24,14 +24,20 @@ from fmnist.errors import ComparisonError, TrackingError, one_line
 from fmnist.liveness import HOST_TAG, PID_TAG, SIGNATURE_TAG, is_alive, status, tags_of_process
 from fmnist.pooling import Trained
 from fmnist.predictions import accuracy_by_class, disagreement
-from fmnist.store import REPRODUCES_TAG, STUDY_TAG, SWEEP_TAG, Store, open_store, search
+from fmnist.store import (
+    COMMAND_TAG,
+    REPRODUCES_TAG,
+    STUDY_TAG,
+    SWEEP_TAG,
+    Store,
+    open_store,
+    search,
+)
 from fmnist.verdicts import conclusions, highest
 
 NOTE = MLFLOW_RUN_NOTE  # the description at the top of the run's page
 RUN_COLOUR = "mlflow.runColor"  # of the run's lines and bars in MLflow's UI
 NOTE_LENGTH = 4000  # characters; a tag holds 8,000 bytes
-
-COMMAND_TAG = "command"
 
 FACTS = ("data.fingerprint", "mlflow.source.git.commit", "git.patch", "engine")
 """Tags that must be equal for runs to be pooled."""

@@ -15,8 +15,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from fmnist.config import SEEDS, Metric, Promotion, Study, Tracking, check, check_numbers
-from fmnist.errors import USER_ERRORS, ConfigError, one_line, told
-from fmnist.provenance import code_digest, typed
+from fmnist.errors import USER_ERRORS, ConfigError, closing_line, one_line
+from fmnist.provenance import code_digest, deciding, typed
 
 if TYPE_CHECKING:
     from fmnist.comparison import Statement
@@ -79,7 +79,7 @@ class StudyCallback(Callback):
             opened = study.begin(tracking, statement, name, folder, typed(), same)
             begun.append((opened, rules if config.promote else None))
         except USER_ERRORS as error:
-            sys.exit(told(error))  # Hydra makes a mere warning of exceptions
+            sys.exit(closing_line(error))  # Hydra makes a mere warning of exceptions
 
 
 def _signature(config: DictConfig, statement: "Statement") -> str:
@@ -88,7 +88,7 @@ def _signature(config: DictConfig, statement: "Statement") -> str:
     hydra = composed.pop("hydra")
     for key in ("tracking", "rerun"):
         del composed[key]
-    asked = [o for o in hydra["overrides"]["task"] if not o.startswith(("tracking.", "rerun="))]
+    asked = deciding(hydra["overrides"]["task"])
     whole = [composed, asked, hydra["sweeper"].get("params"), statement, code_digest()]
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 

@@ -66,6 +66,13 @@ def without_modules(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
+@contextmanager
+def importing_tensorflow() -> Iterator[None]:
+    """Import TensorFlow and Keras here: without notices, and without what is not needed."""
+    with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
+        yield
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Format a small table that also reads as Markdown; numbers stand on the right."""
     drawing = Table(*columns, box=box.MARKDOWN)

@@ -19,9 +19,10 @@ from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run
 
 from fmnist import outbox, recorded
+from fmnist.address import environment_variables, unusable
 from fmnist.config import Config
 from fmnist.data import Dataset
-from fmnist.errors import ConfigError, TrackingError, one_line
+from fmnist.errors import ConfigError, one_line
 from fmnist.liveness import SIGNATURE_TAG, alive, beat, tags_of_process
 from fmnist.outbox import UNANSWERED, Outbox, UndeliveredError
 from fmnist.predictions import VALIDATION, Predictions
@@ -39,7 +40,7 @@ from fmnist.provenance import (
     signature,
     uncommitted,
 )
-from fmnist.store import REPRODUCES_TAG, Store, environment_variables, without_password
+from fmnist.store import COMMAND_TAG, REPRODUCES_TAG, Store
 
 RESUMED_TAG = "resumed"  # how many times a stopped run went on
 DIGEST_TAG = "weights.digest"  # .last and .best
@@ -103,38 +104,49 @@ def tracked_run(
             else:
                 run = _begun(store, config, tags | _origin(config, dataset), study, original)
         opened.pulse = partial(beat, [run.info.run_id, *([study] if study else [])])
-        tell = partial(MlflowClient().set_terminated, run.info.run_id)
-        resume = f"{store.variable}python train.py resume={run.info.run_id}"
-        way_on = f"it goes on by: {resume}"
-        if original:
-            way_on = f"again: {store.variable}python -m fmnist reproduce {original.info.run_id}"
-        status = "RUNNING"  # what MLflow takes it for where the store was not told
-        try:
+        tracked = Tracked(run, opened)
+        with _ended(tracked, store, config.output_dir, _way_on(store, run, original), bool(study)):
             if earlier is None or not earlier.data.params:
                 opened.insist(partial(_log_params, config, run, original))
             if earlier is None or not (earlier.inputs and earlier.inputs.dataset_inputs):
                 opened.insist(partial(_log_inputs, config, dataset))
-            yield Tracked(run, opened)
-            opened.insist(partial(tell, "FINISHED"))
-            status = "FINISHED"
-        except UndeliveredError as reason:
-            raise UndeliveredError(
-                f"tracking store {without_password(store.uri)}: does not answer ({reason}); all is "
-                f"kept in {config.output_dir}, and sent by: {resume}"
-            ) from reason
-        except KeyboardInterrupt as stop:
-            if study is None:  # else the whole sweep goes on
-                stop.add_note(way_on)
-            status = _ended_as("KILLED", opened, tell)
-            raise
-        except BaseException as error:
-            if isinstance(error, OSError):
-                error.add_note(f"when that is mended, {way_on}")
-            status = _ended_as("FAILED", opened, tell, error)
-            raise
-        finally:
-            with suppress(*UNANSWERED):  # the store knows already; MLflow has to forget the run
-                mlflow.end_run(status)
+            yield tracked
+
+
+def _way_on(store: Store, run: Run, original: Run | None) -> str:
+    """Say what to type when a run was stopped."""
+    if original:
+        return f"again: {store.variable}python -m fmnist reproduce {original.info.run_id}"
+    return f"it goes on by: {store.variable}python train.py resume={run.info.run_id}"
+
+
+@contextmanager
+def _ended(
+    tracked: Tracked, store: Store, folder: str, way_on: str, in_sweep: bool
+) -> Iterator[None]:
+    """Close a run with the status that is true."""
+    tell = partial(MlflowClient().set_terminated, tracked.run_id)
+    status = "RUNNING"  # what MLflow takes it for where the store was not told
+    try:
+        yield
+        tracked.outbox.insist(partial(tell, "FINISHED"))
+        status = "FINISHED"
+    except UndeliveredError as reason:
+        said = f"does not answer ({reason}); all is kept in {folder}; {way_on}"
+        raise UndeliveredError(str(unusable(store.uri, said))) from reason
+    except KeyboardInterrupt as stop:
+        if not in_sweep:  # else the whole of it goes on
+            stop.add_note(way_on)
+        status = _ended_as("KILLED", tracked.outbox, tell)
+        raise
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.add_note(f"when that is mended, {way_on}")
+        status = _ended_as("FAILED", tracked.outbox, tell, error)
+        raise
+    finally:
+        with suppress(*UNANSWERED):  # the store knows already; MLflow has to forget the run
+            mlflow.end_run(status)
 
 
 @contextmanager
@@ -143,8 +155,7 @@ def _answering(store: Store) -> Iterator[None]:
     try:
         yield
     except UNANSWERED as error:
-        reason = one_line(error)[:300]
-        raise TrackingError(f"tracking store {without_password(store.uri)}: {reason}") from error
+        raise unusable(store.uri, one_line(error)[:300]) from error
 
 
 def _gone_on(earlier: Run, tags: dict[str, str]) -> Run:
@@ -164,7 +175,7 @@ def _begun(
     name = f"{config.model.name} seed {config.seed}"
     if original:
         tags[REPRODUCES_TAG] = original.info.run_id
-        tags["command"] = f"python -m fmnist reproduce {original.info.run_id}"
+        tags[COMMAND_TAG] = f"python -m fmnist reproduce {original.info.run_id}"
         name = f"reproduces {original.info.run_name}"
     opened = None if study else os.environ.get("MLFLOW_RUN_ID")
     return mlflow.start_run(
@@ -181,7 +192,7 @@ def _origin(config: Config, dataset: Dataset) -> dict[str, str]:
     patch = uncommitted()
     tags = {
         SIGNATURE_TAG: signature(config, dataset.fingerprint),
-        "command": command(),
+        COMMAND_TAG: command(),
         "code.digest": code_digest(),
         "data.fingerprint": dataset.fingerprint,
         "git.dirty": str(bool(patch)).lower(),

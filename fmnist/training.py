@@ -146,7 +146,8 @@ def fit(
     if earlier:
         done = epochs if earlier.stopped else earlier.epochs
         _continue_files(callbacks, earlier.epochs)
-    orders = epoch_orders(len(dataset.train), min(done, epochs - 1), epochs, config.seed)
+    first = min(done, epochs - 1)  # Keras refuses a data set without any
+    orders = epoch_orders(len(dataset.train), first, epochs, config.seed)
     fitting = {
         "initial_epoch": done,
         "epochs": epochs,

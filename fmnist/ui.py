@@ -18,8 +18,9 @@ from urllib.parse import quote, urlencode
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from fmnist.address import without_password
 from fmnist.errors import TrackingError, is_refused, sigterm_raises
-from fmnist.store import VIEW, Store, without_password
+from fmnist.store import VIEW, Store
 
 SHARED_VIEW = "mlflow.sharedViewState."
 VARIANTS = "variants"

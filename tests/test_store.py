@@ -11,7 +11,7 @@ import mlflow
 import pytest
 
 from conftest import ENVIRONMENT, PROJECT
-from fmnist import store
+from fmnist import address, store
 from fmnist.config import Tracking
 from fmnist.errors import TrackingError
 
@@ -50,7 +50,7 @@ def test_the_option_wins_over_the_environment_and_both_over_the_default(tmp_path
     assert store.open_store(Tracking(option, "x")).uri == option
     monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
     assert store.open_store(Tracking(None, "x")).uri == variable
-    assert store.default_uri() == f"sqlite:///{PROJECT}/mlflow.db"
+    assert address.default_uri() == f"sqlite:///{PROJECT}/mlflow.db"
 
 
 def test_a_deleted_experiment_is_named_with_its_cure(tmp_path):
@@ -107,6 +107,6 @@ def test_a_server_that_never_answers_is_given_up_within_ten_seconds(monkeypatch)
 
 
 def test_passwords_are_not_shown():
-    assert store.without_password("http://me:secret@host:5000/x") == "http://host:5000/x"
-    assert store.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert address.without_password("http://me:secret@host:5000/x") == "http://host:5000/x"
+    assert address.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
     assert os.environ.get("MLFLOW_TRACKING_PASSWORD") is None
