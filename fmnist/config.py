@@ -1,9 +1,8 @@
 """The typed schema of conf/: names, types and limits; the values themselves stand in conf/."""
 
 import dataclasses
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -14,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import PROJECT
 from fmnist.errors import ConfigError, one_line
+from fmnist.limits import SEEDS, check_name, check_numbers, check_size, number
 
 # Keras has more; these need no arguments and make sense in a deep dense network.
 Activation = Enum("Activation", "elu gelu linear mish relu selu sigmoid silu softplus tanh")
@@ -27,16 +27,6 @@ Metric = Enum("Metric", "best_val_accuracy last_val_accuracy")
 
 UNDECIDING = ("tracking", "study", "promote", "promotion", "output_dir", "resume", "rerun")
 """Keys that do not sway what a run trains."""
-
-
-SEEDS = {"at_least": 0, "below": 2**32}
-MOST_WEIGHTS = 2**30  # of the hidden layers; as many again are gradients
-LONGEST_NAME = 250  # characters, in the databases that keep it
-
-
-def number(**limits: float) -> Any:
-    """Declare a numeric field and its limits: `at_least`, `at_most`, `above`, `below`."""
-    return field(default=MISSING, metadata=limits)
 
 
 @dataclass
@@ -226,9 +216,9 @@ class Config:
         except OmegaConfBaseException as error:
             raise ConfigError(one_line(error)) from error
         check_numbers(composed)
-        _check_size(values["model"])
-        _check_name("model.name", values["model"]["name"])
-        _check_name("tracking.experiment", values["tracking"]["experiment"])
+        check_size(values["model"]["depth"], values["model"]["width"])
+        check_name("model.name", values["model"]["name"])
+        check_name("tracking.experiment", values["tracking"]["experiment"])
         for part in (Model, Training, Tracking, Study, Promotion):
             key = part.__name__.lower()
             values[key] = _typed(part, values[key], f"{key}.")
@@ -282,56 +272,6 @@ def _typed(part: type, values: dict[str, Any], prefix: str = "") -> Any:
         if key not in known:
             raise ConfigError(f"{prefix}{key}: no such key; there are {', '.join(known)}")
     return part(**values)
-
-
-def check_numbers(node: DictConfig, prefix: str = "") -> None:
-    """Check the numbers of a part of the configuration, whose keys begin with `prefix`.
-
-    Raises:
-        ConfigError: if one is not finite or outside its limits.
-    """
-    schema = OmegaConf.get_type(node)
-    fields = dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ()
-    limits = {f.name: f.metadata for f in fields}
-    for key in map(str, node):
-        value = node[key]
-        if isinstance(value, DictConfig):
-            check_numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float):
-            check(f"{prefix}{key}", value, limits.get(key, {}))
-
-
-def check(key: str, value: float, limits: Mapping[str, float]) -> None:
-    """Check a number.
-
-    Raises:
-        ConfigError: if it is not finite or outside its limits.
-    """
-    holds = {
-        "at_least": lambda limit: value >= limit,
-        "at_most": lambda limit: value <= limit,
-        "above": lambda limit: value > limit,
-        "below": lambda limit: value < limit,
-    }
-    if not math.isfinite(value) or not all(holds[name](limit) for name, limit in limits.items()):
-        allowed = " and ".join(f"{name.replace('_', ' ')} {limits[name]}" for name in limits)
-        raise ConfigError(f"{key}={value}: must be {allowed or 'a finite number'}")
-
-
-def _check_size(model: Mapping[str, Any]) -> None:
-    """Refuse a network that no memory holds."""
-    weights = model["depth"] * model["width"] ** 2
-    if weights > MOST_WEIGHTS:
-        raise ConfigError(
-            f"model.depth={model['depth']} and model.width={model['width']}: must be smaller, at "
-            f"most {MOST_WEIGHTS:,} weights (depth * width * width)"
-        )
-
-
-def _check_name(key: str, name: str) -> None:
-    if not (name.isprintable() and 0 < len(name.strip()) <= LONGEST_NAME):
-        allowed = f"1 to {LONGEST_NAME} printable characters"
-        raise ConfigError(f"{key}={name[:LONGEST_NAME]}: must be {allowed}")
 
 
 def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,8 +14,9 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.config import SEEDS, Metric, Promotion, Study, Tracking, check, check_numbers
+from fmnist.config import Metric, Promotion, Study, Tracking
 from fmnist.errors import USER_ERRORS, ConfigError, closing_line, one_line
+from fmnist.limits import SEEDS, check, check_numbers
 from fmnist.provenance import code_digest, deciding, typed
 
 if TYPE_CHECKING:
