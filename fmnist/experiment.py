@@ -144,10 +144,9 @@ def _trained(
         seconds = time.perf_counter() - started
         if snapshot:
             seconds += sum(fitted.history["epoch_seconds"][: snapshot.epochs])
-        scores, digests = training.evaluate(model, dataset, fitted.history, callbacks)
+        scores, digests = training.evaluate(model, dataset, fitted, callbacks)
         scores |= {"fit_seconds": seconds, "parameters": model.count_params()}
-        whole = {**digests, "epochs": fitted.digests}
-        result = Result(tracked.run_id, scores, model, fitted.history, whole)
+        result = Result(tracked.run_id, scores, model, fitted.history, digests)
         predictions = Predictions(
             dataset.validation.labels,
             training.predict(model, dataset.validation),

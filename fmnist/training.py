@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,8 +146,7 @@ def fit(
     if earlier:
         done = epochs if earlier.stopped else earlier.epochs
         _continue_files(callbacks, earlier.epochs)
-    first = min(done, epochs - 1)  # Keras refuses a data set without any
-    orders = epoch_orders(len(dataset.train), first, epochs, config.seed)
+    orders = epoch_orders(len(dataset.train), done, epochs, config.seed)
     fitting = {
         "initial_epoch": done,
         "epochs": epochs,
@@ -225,24 +224,28 @@ def without_autotune(data: tf.data.Dataset) -> tf.data.Dataset:
 def evaluate(
     model: keras.Model,
     dataset: Dataset,
-    history: Mapping[str, Sequence[float]],
+    fitted: Fitted,
     callbacks: Sequence[keras.callbacks.Callback],
-) -> tuple[dict[str, float], dict[str, str]]:
+) -> tuple[dict[str, float], dict[str, object]]:
     """Score the last weights and the best checkpoint, on validation and, only now, on test.
 
     Leaves the weights of the best checkpoint, if one was kept, in `model`.
 
     Returns:
         `{best,last}_{val,test}_{loss,accuracy}` with `best_epoch`, counted from 1, and the SHA-256
-        of the weights; without a checkpoint there is no "best".
+        of the `last` and `best` weights with the digests of all `epochs`; without a checkpoint
+        there is no "best".
     """
     scores = score(model, dataset, "last")
-    digests = {"last": digest_of_weights(model)}
+    digests: dict[str, object] = {
+        "last": digest_of_weights(model),
+        "epochs": fitted.digests,
+    }
     checkpoint = best_checkpoint(callbacks)
     if checkpoint is not None:
         model.load_weights(checkpoint.filepath)
         scores |= score(model, dataset, "best")
-        scores["best_epoch"] = history[checkpoint.monitor].index(checkpoint.best) + 1
+        scores["best_epoch"] = fitted.history[checkpoint.monitor].index(checkpoint.best) + 1
         digests["best"] = digest_of_weights(model)
     return scores, digests
 
