@@ -9,7 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import mlflow
@@ -184,6 +187,44 @@ def copy_store(folder: Path, target: Path) -> None:
         new.executescript("\n".join(old.iterdump()).replace(str(folder), str(target)))
 
 
+def free_port() -> int:
+    """A port of the loopback that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int, *options: str, **variables: str) -> Iterator[str]:
+    """The address of an `mlflow server` that answers; what it keeps is in `folder`."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    command += ["--artifacts-destination", f"{folder}/artifacts", *options]
+    environment = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | variables
+    uri, until = f"http://127.0.0.1:{port}", time.monotonic() + 90
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        while not answers(uri):
+            if server.poll() is not None or time.monotonic() > until:
+                raise TimeoutError((folder / "server.log").read_text())
+            time.sleep(0.1)
+        yield uri
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def answers(uri: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):
+        return True
+    return False
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The address of an empty database on a PostgreSQL server of its own."""
@@ -193,15 +234,13 @@ def postgresql() -> Iterator[str]:
         pytest.skip("needs PostgreSQL; .ci/run installs it")
     # The server refuses to run as root.
     user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory() as place, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as place:
         if user:
             shutil.chown(place, "postgres")
         control = [*user, tools, "-D", f"{place}/data", "-w", "-s"]
+        port = free_port()
         options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c fsync=off"
         subprocess.run([*control, "initdb", "-o", "-A trust -U postgres"], check=True, cwd="/")
-        probe.close()
         started = [*control, "-l", f"{place}/log", "-o", options, "start"]
         subprocess.run(started, check=True, cwd="/")
         try:

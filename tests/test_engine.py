@@ -275,8 +275,8 @@ def test_callbacks_that_need_every_batch_are_known(digits, callback, needed):
 def test_what_the_first_epoch_does_not_need_is_not_imported_before_it():
     code = """
 import sys
-from fmnist import experiment
-with experiment.without_modules("matplotlib", "sklearn"):
+from fmnist import terminal
+with terminal.without_modules("matplotlib", "sklearn"):
     from fmnist import training
 assert not {"matplotlib", "sklearn"} & set(sys.modules)
 import matplotlib, sklearn

@@ -5,20 +5,28 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import keras
 import mlflow
 import pytest
 
-from conftest import ENVIRONMENT, PROJECT, QUICK, composed, runs_in, train, train_command
+from conftest import (
+    ENVIRONMENT,
+    PROJECT,
+    QUICK,
+    composed,
+    free_port,
+    mlflow_server,
+    runs_in,
+    train,
+    train_command,
+)
 from fmnist import fetch
 from fmnist.experiment import run
 
@@ -125,35 +133,10 @@ def test_two_runs_set_up_a_store_are_killed_and_lose_nothing(tmp_path, reference
     check_whole(f"sqlite:///{tmp_path}/mlflow.db", references, tmp_path)
 
 
-@contextmanager
-def server(folder, port):
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    variables = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "log").open("w") as log:
-        running = subprocess.Popen(
-            command, stdout=log, stderr=log, env=variables, start_new_session=True
-        )
-    try:
-        for _ in range(240):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.25)
-        yield
-    finally:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-
-
 def test_a_server_may_go_and_come_back(tmp_path, references):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
+    port = free_port()
     folders = {patience: tmp_path / patience for patience in ("60", "1")}
-    with server(tmp_path, port):
+    with mlflow_server(tmp_path, port) as uri:
         patient, impatient = (
             Started(folder, *SIZED, f"tracking.uri={uri}", f"tracking.patience={patience}")
             for patience, folder in folders.items()
@@ -165,7 +148,7 @@ def test_a_server_may_go_and_come_back(tmp_path, references):
     assert f"error: tracking store {uri}: does not answer (" in error
     run_id = error.rpartition("resume=")[2]
     assert output.count("does not answer") == 1
-    with server(tmp_path, port):
+    with mlflow_server(tmp_path, port):
         goes_on = resumed(folders["1"], run_id, f"tracking.uri={uri}")
         assert "\nepoch" not in goes_on.ends_well()
         assert patient.ends_well().count("does not answer") == 1

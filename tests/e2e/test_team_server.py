@@ -4,15 +4,11 @@ import io
 import os
 import re
 import secrets
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +19,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from conftest import ENVIRONMENT, PROJECT, QUICK, train
+from conftest import ENVIRONMENT, PROJECT, QUICK, free_port, mlflow_server, train
 from fmnist import store
 from fmnist.__main__ import main
 from fmnist.config import Tracking
@@ -98,44 +94,20 @@ def team(postgresql, tmp_path_factory) -> Iterator[Team]:
             connection.execute(f"CREATE DATABASE {name}")
     database = postgresql.rpartition("/")[0]
     (folder / "auth.ini").write_text(AUTH.format(database_uri=f"{database}/team_auth"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth"]
-    command += ["--backend-store-uri", f"{database}/team", "--host", "127.0.0.1", "--port", port]
-    command += ["--artifacts-destination", f"{folder}/artifacts", "--workers", "1"]
+    options = ("--app-name", "basic-auth", "--backend-store-uri", f"{database}/team")
     variables = {
         "MLFLOW_AUTH_CONFIG_PATH": f"{folder}/auth.ini",
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORDS["admin"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": COOKIES,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            command, stdout=log, stderr=log, env=ENVIRONMENT | variables, start_new_session=True
-        )
-    try:
+    with mlflow_server(folder, free_port(), *options, **variables) as uri:
         databases = [f"{database}/team", f"{database}/team_auth"]
-        made = Team(f"http://127.0.0.1:{port}", databases, folder)
-        wait_for(made, server)
+        made = Team(uri, databases, folder)
         with pytest.MonkeyPatch.context() as environment:
             become(made, "admin", environment)
             give_permissions(made)
         yield made
-    finally:
-        mlflow.set_tracking_uri(None)
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
-
-
-def wait_for(team: Team, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 90
-    while time.monotonic() < until and server.poll() is None:
-        with suppress(OSError):
-            urllib.request.urlopen(f"{team.uri}/health", timeout=5).close()
-            return
-        time.sleep(0.1)
-    raise TimeoutError((team.folder / "server.log").read_text())
+    mlflow.set_tracking_uri(None)
 
 
 def become(team: Team, name: str, environment: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,23 @@
 """`python train.py` as a person types it, in a process of its own."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 
 import mlflow
 import pytest
 
-from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, train, train_command
+from conftest import (
+    ENVIRONMENT,
+    PROJECT,
+    QUICK,
+    free_port,
+    mlflow_server,
+    runs_in,
+    train,
+    train_command,
+)
 
 
 def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
@@ -243,20 +249,7 @@ def test_an_unreachable_server_is_told_before_training(tmp_path):
 
 
 def test_a_real_server_named_by_the_environment_gets_everything(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
-    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    variables = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(
-            command, stdout=log, stderr=log, env=variables, start_new_session=True
-        )
-    try:
-        wait_for(port)
+    with mlflow_server(tmp_path, free_port()) as uri:
         done = train(*QUICK, "tracking.uri=null", folder=tmp_path, MLFLOW_TRACKING_URI=uri)
         assert done.returncode == 0, done.stderr
         client = mlflow.MlflowClient(uri)
@@ -267,15 +260,3 @@ def test_a_real_server_named_by_the_environment_gets_everything(tmp_path):
         assert page in done.stdout
         assert {p.path for p in client.list_artifacts(tracked.info.run_id)} >= {"config", "plots"}
         assert not (tmp_path / "mlflow.db").exists()
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def wait_for(port: int) -> None:
-    for _ in range(120):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.5)
-    raise TimeoutError(f"no server on port {port}")
