@@ -57,9 +57,17 @@ def header(*shape: int) -> bytes:
         (LABELS, header(40, 6, 5) + bytes(1200), r"holds images \(3 dimensions\), expected labels"),
         (LABELS, header(39) + bytes(39), "40 train images, but 39 labels"),
         (IMAGES, header(65535, 65535, 1) + bytes(9), "too small for the 4294836225 values"),
-        (f"{IMAGES}.gz", gzip.compress(header(40, 6, 5) + bytes(1200))[:-9], "cut short"),
-        (f"{IMAGES}.gz", gzip.compress(bytes(99))[:-20] + bytes(20), "damaged or cut short"),
-        (f"{IMAGES}.gz", gzip.compress(header(65535, 65535, 1)), "too small for the 4294836225"),
+        (f"{IMAGES}.gz", gzip.compress(header(40, 6, 5) + bytes(1200), mtime=0)[:-9], "cut short"),
+        (
+            f"{IMAGES}.gz",
+            gzip.compress(bytes(99), mtime=0)[:-20] + bytes(20),
+            "damaged or cut short",
+        ),
+        (
+            f"{IMAGES}.gz",
+            gzip.compress(header(65535, 65535, 1), mtime=0),
+            "too small for the 4294836225",
+        ),
         ("t10k-images-idx3-ubyte", header(12, 5, 6) + bytes(360), r"\(6, 5\).*\(5, 6\) pixels"),
     ],
 )
