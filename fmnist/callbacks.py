@@ -16,6 +16,7 @@ from fmnist import outbox
 from fmnist.config import Engine
 from fmnist.errors import TrainingError
 from fmnist.files import replacing
+from fmnist.jobs import report_epoch
 from fmnist.terminal import MEASURED
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class ProgressLine(keras.callbacks.Callback):
         self.trained += 1
         self.done = done = epoch + 1
         epochs = self.params["epochs"]
+        report_epoch(done, epochs, logs["val_accuracy"])
         left = (time.perf_counter() - self.started) / self.trained * (epochs - done)
         log.info(
             f"epoch {done:>{len(str(epochs))}}/{epochs}  "

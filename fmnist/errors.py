@@ -3,7 +3,6 @@
 import argparse
 import errno
 import functools
-import logging
 import os
 import re
 import signal
@@ -74,6 +73,7 @@ REMEDIES = {
     "401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user it knows",
     "403": "this user may not do that; an admin of the server gives permissions",
 }
+OPTIONAL = (("hydra/launcher", "joblib"),)
 NOT_WRITABLE = (errno.EROFS, errno.EACCES)
 OUTPUTS = "outputs"  # where Hydra writes unless conf/train.yaml is overridden
 LONGEST_LINE = 2000  # characters; what was typed may be longer, and is part of many messages
@@ -114,6 +114,8 @@ def _reason(error: BaseException) -> str:
     """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+        if (group, choice) in OPTIONAL:
+            return f"{group}={choice}: is not installed; pip install '.[scale]'"
         return f"{group}={choice}: choose one of {', '.join(error.options)}"
     if isinstance(error.__cause__, OmegaConfBaseException):
         error = error.__cause__
@@ -187,7 +189,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if job_has_begun and not _can_be_put_right(error):
+        if job_has_begun and not can_be_put_right(error):
             raise
         sys.exit(closing_line(error))
     except KeyboardInterrupt as stop:
@@ -197,12 +199,12 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(128 + number)
 
 
-def _can_be_put_right(error: Exception) -> bool:
+def can_be_put_right(error: BaseException) -> bool:
     """Tell a user's error from a bug; MLflow, which is imported late, has no type for a refusal."""
     return isinstance(error, USER_ERRORS) or is_refused(error)
 
 
-def is_refused(error: Exception) -> bool:
+def is_refused(error: BaseException) -> bool:
     """Tell whether a server refused a request for want of permission."""
     return bool(REFUSED.match(str(error)))
 
@@ -217,10 +219,8 @@ def job(task: Callable[..., Result]) -> Callable[..., Result]:
         try:
             return task(*args)
         except Exception as error:
-            if TRACEBACK_WANTED or not _can_be_put_right(error):
-                raise
-            if HydraConfig.get().mode is RunMode.MULTIRUN:
-                logging.getLogger(__name__).error("error: %s", one_line(error))
+            in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+            if in_sweep or TRACEBACK_WANTED or not can_be_put_right(error):
                 raise
             sys.exit(closing_line(error))
 

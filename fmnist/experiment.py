@@ -12,7 +12,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from fmnist import model_artifact, resumption, tracking
+from fmnist import jobs, model_artifact, resumption, tracking
 from fmnist.building import create
 from fmnist.config import Config
 from fmnist.data import Dataset
@@ -91,7 +91,8 @@ def run(config: Config, original: Run | None = None) -> Outcome:
     if original:
         told = differences(original, dataset) or ["code, libraries, machine and data are the same"]
         log.info("\n".join(f"run {original.info.run_id}: {line}" for line in told))
-    training.use_threads(config.training.threads or usable_processors())
+    assert config.training.threads is not None
+    training.use_threads(config.training.threads)
     study = resumption.current_study(store)
     if earlier:
         resumption.check_same(earlier, dataset)
@@ -105,8 +106,11 @@ def run(config: Config, original: Run | None = None) -> Outcome:
 
 
 def with_threads(config: Config) -> Config:
-    """Return the configuration with the number of threads that it leaves to the machine."""
-    threads = config.training.threads or usable_processors()
+    """Return the configuration with the number of threads that it leaves open.
+
+    A job beside others has one, however many run at once: its weights depend on the number.
+    """
+    threads = config.training.threads or (1 if jobs.at_once() else usable_processors())
     return dataclasses.replace(
         config, training=dataclasses.replace(config.training, threads=threads)
     )

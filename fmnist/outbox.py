@@ -42,7 +42,8 @@ class Outbox:
     def __init__(self, patience: float) -> None:
         self.patience = patience
         self.tasks: deque[Task] = deque()
-        self.reason: str | None = None
+        self.reason: str | None = None  # why the store did not answer
+        self.told = False
         self.broken: Exception | None = None
         self.open = True
         self.pulse: Task | None = None  # done each PULSE seconds
@@ -123,8 +124,9 @@ class Outbox:
                 self.changed.notify_all()
 
     def _tell(self, error: Exception) -> None:
-        first, self.reason = self.reason is None, one_line(error)[:300]
-        if first:
+        again, self.reason = self.reason is not None, one_line(error)[:300]
+        if again and not self.told:  # two jobs that write the same at once only need another try
+            self.told = True
             log.warning(
                 "the tracking store does not answer; training goes on, what it logs is kept: %s",
                 self.reason,

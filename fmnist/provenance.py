@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from fmnist import PROJECT
+from fmnist import PROJECT, jobs
 from fmnist.config import Config
 
 CHANGES, REQUIREMENTS = "code/uncommitted.diff", "environment/requirements.txt"
@@ -25,14 +25,16 @@ CHANGES, REQUIREMENTS = "code/uncommitted.diff", "environment/requirements.txt"
 ENVIRONMENT = "environment/environment.json"
 LIBRARIES = ("mlflow", "hydra-core", "scikit-learn", "matplotlib")
 ELSEWHERE = ("tracking.", "rerun=")  # begin overrides that do not say what a run is
-FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS", "OMP_NUM_THREADS")
+FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS")
 
 
-def command() -> str:
-    """Return the shell command that repeats this run, without where it was tracked."""
+def command(config: Config) -> str:
+    """Return the shell command that repeats this run alone, without where it was tracked."""
     overrides: Any = []
     if HydraConfig.initialized():  # not resolved: ${output_dir} shall be the repeated run's
         overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    if jobs.at_once() and not any(one.startswith("training.threads=") for one in overrides):
+        overrides.append(f"training.threads={config.training.threads}")
     return shlex.join(["python", "train.py", *deciding(overrides)])
 
 

@@ -21,7 +21,15 @@ from fmnist.comparison import Comparison, Statement, comparison
 from fmnist.config import Tracking
 from fmnist.diagnosis import Health
 from fmnist.errors import ComparisonError, TrackingError, one_line
-from fmnist.liveness import HOST_TAG, PID_TAG, SIGNATURE_TAG, is_alive, status, tags_of_process
+from fmnist.liveness import (
+    HOST_TAG,
+    INTERRUPTED,
+    PID_TAG,
+    SIGNATURE_TAG,
+    is_alive,
+    status,
+    tags_of_process,
+)
 from fmnist.pooling import Trained
 from fmnist.predictions import accuracy_by_class, disagreement
 from fmnist.store import (
@@ -122,6 +130,10 @@ def _unfinished(store: Store, asked: str, command: str) -> str | None:
 def conclude(study: OpenStudy, ended: str) -> None:
     """Print the comparison of the study's runs, log it to the parent run, and end that."""
     client = mlflow.MlflowClient()
+    children = f"tags.{MLFLOW_PARENT_RUN_ID} = '{study.run_id}'"
+    for run in search(study.store, f"{children} AND attributes.status = 'RUNNING'"):
+        if status(run) == INTERRUPTED:  # killed with the others when jobs run at once
+            client.set_terminated(run.info.run_id, "KILLED")
     try:
         _, statement, runs = load(study.store, study.run_id)
         if runs:

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, read_write
 
+from fmnist import jobs
 from fmnist.config import Metric, Promotion, Study, Tracking
-from fmnist.errors import USER_ERRORS, ConfigError, closing_line, one_line
+from fmnist.errors import USER_ERRORS, ConfigError, can_be_put_right, closing_line, one_line
 from fmnist.limits import SEEDS, check, check_numbers
+from fmnist.overview import Overview
 from fmnist.provenance import code_digest, deciding, typed
 
 if TYPE_CHECKING:
@@ -25,12 +29,14 @@ if TYPE_CHECKING:
 
 MOST_JOBS = 10_000  # Hydra lists all jobs of a sweep, in memory, before it begins the first
 LISTING = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+ONE_AFTER_ANOTHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 
 held = ExitStack()
 """Shows other processes, as long as this one lives, that its sweeps are being made."""
 
-begun: list[tuple["OpenStudy", Promotion | None]] = []
-"""Studies under way, each with the rules by which it shall promote at its end."""
+begun: list[tuple["OpenStudy", Promotion | None, Overview]] = []
+"""Studies under way, each with the rules by which it shall promote at its end, and its jobs."""
 
 
 class StudyCallback(Callback):
@@ -76,11 +82,36 @@ class StudyCallback(Callback):
             )
             folder = str(config.hydra.sweep.dir)
             same = None if config.rerun else _signature(config, statement)
+            self.at_once = _prepare_launcher(config.hydra)
             held.enter_context(alive(folder))
             opened = study.begin(tracking, statement, name, folder, typed(), same)
-            begun.append((opened, rules if config.promote else None))
+            planned = math.prod(map(len, swept.values())) or None
+            overview = Overview(folder, planned, swept)
+            begun.append((opened, rules if config.promote else None, overview))
+            if self.at_once:
+                overview.begin()
         except USER_ERRORS as error:
             sys.exit(closing_line(error))  # Hydra makes a mere warning of exceptions
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Let a job of a sweep report from now on."""
+        if config.hydra.mode is RunMode.MULTIRUN:
+            jobs.begin(config.hydra, self.at_once)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Let it report how it ended."""
+        if config.hydra.mode is RunMode.MULTIRUN:
+            jobs.end(job_return)
+
+
+def _prepare_launcher(hydra: DictConfig) -> bool:
+    """Put ours in the place of Hydra's joblib launcher; return whether jobs run at once."""
+    if hydra.launcher._target_ == JOBLIB:
+        from fmnist import parallel
+
+        with read_write(hydra):
+            hydra.launcher._target_ = parallel.NAME
+    return bool(hydra.launcher._target_ != ONE_AFTER_ANOTHER)
 
 
 def _signature(config: DictConfig, statement: "Statement") -> str:
@@ -144,6 +175,7 @@ def concluded_studies() -> Iterator[None]:
     it shall.
     """
     status = "FAILED"
+    failed: list[str] = []
     try:
         yield
         status = "FINISHED"
@@ -152,20 +184,37 @@ def concluded_studies() -> Iterator[None]:
         if begun:
             stop.add_note("it goes on by: the same command, typed again")
         raise
+    except Exception as error:
+        if begun and can_be_put_right(error):
+            overview = begun[-1][2]
+            failed = overview.failures()
+            if failed:
+                of = overview.planned or "the"
+                raise jobs.JobError(f"{len(failed)} of {of} jobs failed") from error
+        raise
     finally:
         while begun:
-            from fmnist import study
+            _conclude(*begun.pop(), status)
+        if failed:
+            print("\n" + "\n".join(["failed:", *failed]))
 
-            opened, rules = begun.pop()
-            study.conclude(opened, status)
-            if rules and status != "FINISHED":
-                ask = f"{opened.store.variable}python -m fmnist promote {opened.run_id}"
-                print(f"no promotion, since not every job finished; ask for it by: {ask}")
-            elif rules:
-                from fmnist import promotion
 
-                store = opened.store
-                promotion.show(store, promotion.promote(store, opened.run_id, rules))
+def _conclude(
+    opened: "OpenStudy", rules: Promotion | None, overview: Overview, status: str
+) -> None:
+    """End a study with its comparison and, if it shall, a promotion."""
+    from fmnist import study
+
+    overview.end()
+    study.conclude(opened, status)
+    if rules and status != "FINISHED":
+        ask = f"{opened.store.variable}python -m fmnist promote {opened.run_id}"
+        print(f"no promotion, since not every job finished; ask for it by: {ask}")
+    elif rules:
+        from fmnist import promotion
+
+        store = opened.store
+        promotion.show(store, promotion.promote(store, opened.run_id, rules))
 
 
 def swept_values(config: DictConfig) -> dict[str, list[str]]:

@@ -192,7 +192,7 @@ def _origin(config: Config, dataset: Dataset) -> dict[str, str]:
     patch = uncommitted()
     tags = {
         SIGNATURE_TAG: signature(config, dataset.fingerprint),
-        COMMAND_TAG: command(),
+        COMMAND_TAG: command(config),
         "code.digest": code_digest(),
         "data.fingerprint": dataset.fingerprint,
         "git.dirty": str(bool(patch)).lower(),

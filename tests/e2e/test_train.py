@@ -133,11 +133,15 @@ def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
     done = train("-m", *QUICK, *sweep, "~callbacks.layer_health", folder=tmp_path)
     assert done.returncode == 1
     assert "layer health" not in done.stdout
-    message = "error: training diverged: loss is nan after epoch 1; try a smaller optimizer.learn"
-    message += "ing_rate"
-    assert "error: optimizer.learning_rate=0.0: must be above 0" in done.stdout
-    assert done.stderr.splitlines()[-1] == message
-    assert message in done.stdout
+    diverged = "training diverged: loss is nan after epoch 1; try a smaller optimizer.learning_rate"
+    refused = "optimizer.learning_rate=0.0: must be above 0"
+    assert f"error: {diverged}\n" in done.stdout and f"error: {refused}\n" in done.stdout
+    assert done.stdout.splitlines()[-3:] == [
+        "failed:",
+        f"  optimizer.learning_rate=10000000000.0: {diverged}",
+        f"  optimizer.learning_rate=0: {refused}",
+    ]
+    assert done.stderr.splitlines()[-1] == "error: 2 of 3 jobs failed"
     assert "Traceback" not in done.stdout + done.stderr
     by_name = {run.info.run_name: run for run in runs_in(tmp_path)}
     assert by_name["sweep of optimizer.learning_rate"].info.status == "FAILED"

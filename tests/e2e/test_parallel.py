@@ -1,0 +1,154 @@
+"""Sweeps whose jobs run at once: `python train.py -m hydra/launcher=joblib ...`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, train, train_command
+
+JOBS = (*QUICK[:-1], "seed=1,2", "training.epochs=30", "callbacks.early_stopping=null")
+AT_ONCE = ("-m", "hydra/launcher=joblib", *JOBS)
+
+
+@pytest.fixture(scope="module")
+def one_after_another(tmp_path_factory):
+    """The digests of two jobs by their name, as they are when nothing runs beside them."""
+    folder = tmp_path_factory.mktemp("alone")
+    done = train("-m", *JOBS, "model=selu_dropout", "training.threads=1", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return digests(folder)
+
+
+def digests(folder):
+    return {
+        run.info.run_name: {key: run.data.tags[f"weights.digest.{key}"] for key in ("last", "best")}
+        for run in runs_in(folder)
+        if "seed" in run.data.params
+    }
+
+
+def started(folder, *arguments):
+    return subprocess.Popen(
+        train_command(folder, *arguments),
+        cwd=PROJECT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def reached(folder, number, epoch):
+    path = folder / "output" / "jobs" / f"{number}.json"
+    until = time.monotonic() + 120
+    while not (path.exists() and json.loads(path.read_text())["epoch"] >= epoch):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def workers(process):
+    """The processes that do the jobs."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if b"LokyProcess" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def test_a_killed_job_goes_on_and_all_come_to_the_weights_they_have_alone(
+    tmp_path, one_after_another
+):
+    process = started(tmp_path, *AT_ONCE, "model=selu_dropout,relu")
+    reached(tmp_path, 0, 10)
+    both = workers(process)
+    assert len(both) == 2
+    [victim] = [one for one in both if holds(one, tmp_path / "output" / "0" / "running.lock")]
+    os.kill(victim, signal.SIGKILL)
+    output, errors = process.communicate(timeout=240)
+    assert (process.returncode, errors) == (0, "")
+    assert one_after_another.items() <= digests(tmp_path).items()
+    runs = {run.info.run_name: run for run in runs_in(tmp_path) if "seed" in run.data.params}
+    assert [run.info.status for run in runs.values()] == ["FINISHED"] * 4
+    assert runs["selu_dropout seed 1"].data.tags["resumed"] == "1"
+    assert runs["relu seed 1"].data.tags["command"].endswith(" training.threads=1")
+    lines = [line.split("  ") for line in output.splitlines() if line.startswith("job ")]
+    assert [line[0] for line in lines] == [f"job {n}/4" for n in range(1, 5)]
+    swept = {f"seed={seed} model={model}" for model in ("selu_dropout", "relu") for seed in (1, 2)}
+    assert {line[1] for line in lines} == swept
+    own = (tmp_path / "output" / "0" / "train.log").read_text()
+    assert "epoch 10/" in own and "epoch 10/" not in output
+
+
+def test_what_fails_or_always_dies_costs_only_itself_and_all_of_it_is_told(tmp_path):
+    rates = "optimizer.learning_rate=0.01,1e10,0,0.02"
+    process = started(tmp_path, "-m", "hydra/launcher=joblib", *QUICK, rates)
+    always_killed = tmp_path / "output" / "0" / "running.lock"
+    kills = 0
+    while process.poll() is None and kills < 2:
+        for worker in workers(process):
+            if holds(worker, always_killed):
+                os.kill(worker, signal.SIGKILL)
+                kills += 1
+                while Path(f"/proc/{worker}/fd").exists() and holds(worker, always_killed):
+                    time.sleep(0.01)
+        time.sleep(0.02)
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "Traceback" not in output + errors
+    assert errors.splitlines()[-1] == "error: 3 of 4 jobs failed"
+    heading, *failed = output.splitlines()[-4:]
+    assert heading == "failed:"
+    assert failed == [
+        "  optimizer.learning_rate=0.01: its process was killed, twice",
+        "  optimizer.learning_rate=10000000000.0: training diverged: loss is nan after epoch 1; "
+        "try a smaller optimizer.learning_rate",
+        "  optimizer.learning_rate=0: optimizer.learning_rate=0.0: must be above 0",
+    ]
+    assert "  optimizer.learning_rate=0.02  val_accuracy " in output
+    assert "RUNNING" not in {run.info.status for run in runs_in(tmp_path)}
+
+
+def test_a_stopped_sweep_leaves_nothing_running_and_goes_on(tmp_path, one_after_another):
+    process = started(tmp_path, *AT_ONCE, "model=selu_dropout")
+    reached(tmp_path, 0, 10)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "stopped by SIGINT; it goes on by: the same command, typed again\n"
+    assert {run.info.status for run in runs_in(tmp_path)} == {"KILLED"}
+    again = (*AT_ONCE, "model=selu_dropout", f"hydra.sweep.dir={tmp_path}/again")
+    done = train(*again, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert digests(tmp_path) == one_after_another
+
+
+def test_where_it_is_not_installed_it_is_said_how(tmp_path):
+    typed = ["train.py", "-m", "hydra/launcher=joblib", f"hydra.sweep.dir={tmp_path}"]
+    code = f"""
+import runpy, sys
+sys.modules["hydra_plugins"] = None
+sys.argv = {typed}
+runpy.run_path("train.py", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    told = "error: hydra/launcher=joblib: is not installed; pip install '.[scale]'\n"
+    assert (done.stdout, done.stderr) == ("", told)
+
+
+def holds(pid, path):
+    """Whether a process has a file open."""
+    try:
+        return any(Path(link).resolve() == path for link in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False
