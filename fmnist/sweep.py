@@ -40,7 +40,13 @@ begun: list[tuple["OpenStudy", Promotion | None, Overview]] = []
 
 
 class StudyCallback(Callback):
-    """Make a sweep a study: open the parent run of its jobs before the first of them."""
+    """Make a sweep a study: open the parent run of its jobs before the first of them.
+
+    Attributes:
+        at_once: whether several jobs run at the same time; the processes that do them know it.
+    """
+
+    at_once = False
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse to promote a single run, which is no evidence."""

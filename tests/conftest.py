@@ -114,6 +114,19 @@ def train(
     )
 
 
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Begin `python train.py ...`, in a process group of its own, to be stopped."""
+    return subprocess.Popen(
+        train_command(folder, *arguments),
+        cwd=PROJECT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
 def train_command(folder: Path, *arguments: str) -> list[str]:
     """`python train.py` with store and output below `folder`, unless the arguments say where."""
     places = {

@@ -17,15 +17,13 @@ import mlflow
 import pytest
 
 from conftest import (
-    ENVIRONMENT,
-    PROJECT,
     QUICK,
     composed,
     free_port,
     mlflow_server,
     runs_in,
+    started,
     train,
-    train_command,
 )
 from fmnist import fetch
 from fmnist.experiment import run
@@ -38,15 +36,7 @@ class Started:
     """`python train.py ...` in a process group of its own."""
 
     def __init__(self, folder, *arguments):
-        self.popen = subprocess.Popen(
-            train_command(folder, *arguments),
-            cwd=PROJECT,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        self.popen = started(folder, *arguments)
 
     def reaches(self, epoch):
         return self.prints(f"epoch {epoch:>2}/")

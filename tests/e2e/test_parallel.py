@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, train, train_command
+from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, started, train
 
 JOBS = (*QUICK[:-1], "seed=1,2", "training.epochs=30", "callbacks.early_stopping=null")
 AT_ONCE = ("-m", "hydra/launcher=joblib", *JOBS)
@@ -31,18 +31,6 @@ def digests(folder):
         for run in runs_in(folder)
         if "seed" in run.data.params
     }
-
-
-def started(folder, *arguments):
-    return subprocess.Popen(
-        train_command(folder, *arguments),
-        cwd=PROJECT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def reached(folder, number, epoch):

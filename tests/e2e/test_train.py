@@ -15,6 +15,7 @@ from conftest import (
     free_port,
     mlflow_server,
     runs_in,
+    started,
     train,
     train_command,
 )
@@ -189,18 +190,6 @@ def test_help_and_errors_of_configuration_wait_for_no_library(tmp_path, argument
         assert answer in done.stdout + done.stderr
     for library in ("tensorflow", "keras", "mlflow", "sklearn", "pandas", "matplotlib"):
         assert f" {library}\n" not in done.stderr
-
-
-def started(folder, *arguments):
-    """Begin `python train.py ...`, to be stopped."""
-    return subprocess.Popen(
-        train_command(folder, *arguments),
-        cwd=PROJECT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize(
