@@ -114,7 +114,6 @@ class ProgressLine(keras.callbacks.Callback):
         self.trained += 1
         self.done = done = epoch + 1
         epochs = self.params["epochs"]
-        report_epoch(done, epochs, logs["val_accuracy"])
         left = (time.perf_counter() - self.started) / self.trained * (epochs - done)
         log.info(
             f"epoch {done:>{len(str(epochs))}}/{epochs}  "
@@ -122,6 +121,7 @@ class ProgressLine(keras.callbacks.Callback):
             + f"  {logs['epoch_seconds']:.1f} s"
             + (f"  (about {left:.0f} s left)" if done < epochs else "")
         )
+        report_epoch(done, epochs, logs["val_accuracy"])
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Say if a callback ended training before its time."""
