@@ -94,9 +94,13 @@ class Reporter(logging.Handler):
         self.report()
 
     def report(self, **changes: Any) -> None:
-        """Say what has changed."""
-        self.job = dataclasses.replace(self.job, **changes)
-        self.job.save(self.sweep)
+        """Say what has changed; the thread that speaks to the store may do so, too."""
+        self.acquire()
+        try:
+            self.job = dataclasses.replace(self.job, **changes)
+            self.job.save(self.sweep)
+        finally:
+            self.release()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a warning, for the command that began the sweep to show."""
