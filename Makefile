@@ -1,36 +1,47 @@
 # make train   one tracked run; ARGS="model=relu training.epochs=3" changes it
 # make test    all tests; ARGS="-k data" picks some
 # make lint    ruff and mypy
-# make lock    pin requirements.txt anew from pyproject.toml (needs uv)
+# make lock    pin both requirements.txt anew from pyproject.toml (needs uv)
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+TESTABLE := .venv/testable
 
 .PHONY: train test lint lock
 
 train: $(READY)
 	$(BIN)/python train.py $(ARGS)
 
-test: $(READY)
+test: $(TESTABLE)
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(READY)
+lint: $(TESTABLE)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
 $(READY): requirements.txt
 	@if command -v uv > /dev/null; then \
-	  uv venv --seed --allow-existing .venv && \
-	  uv pip install --python $(BIN)/python -r requirements.txt; \
+	  uv venv --seed --allow-existing .venv; \
 	else \
 	  $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with PYTHON=")' && \
-	  $(PYTHON) -m venv .venv && \
-	  $(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt; \
+	  $(PYTHON) -m venv .venv; \
 	fi
+	@$(call install,$<)
 	@touch $@
 
+$(TESTABLE): tests/requirements.txt $(READY)
+	@$(call install,$<)
+	@touch $@
+
+define install
+if command -v uv > /dev/null; then uv pip install --python $(BIN)/python -r $(1); \
+else $(BIN)/python -m pip install --disable-pip-version-check -r $(1); fi
+endef
+
+# What both have is of one version: who adds the extras changes nothing of what is there.
+LOCK := uv pip compile pyproject.toml --universal --no-emit-index-url --no-annotate --no-header --quiet
 lock:
-	uv pip compile pyproject.toml --group dev --universal --no-emit-index-url --no-annotate \
-	  --no-header --quiet -o requirements.txt
+	$(LOCK) --group dev --extra scale -o tests/requirements.txt
+	$(LOCK) -c tests/requirements.txt -o requirements.txt

@@ -8,9 +8,10 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder of train.py and conf/; the default tracking store lies in it."""
 
-# Both are read at import: no start-up notices, unless the user asks for them.
+# All are read at import: no notices and no bars of theirs, unless the user asks for them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # Our commands say themselves where to look.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 

@@ -26,7 +26,7 @@ from fmnist.config import Tracking
 from fmnist.ledger import MODEL, find_ledger, open_ledger
 from fmnist.registry import CHAMPION, version_of
 
-pytest.importorskip("flask_wtf", reason="needs mlflow[auth]; make train installs it")
+pytest.importorskip("flask_wtf", reason="needs mlflow[auth]; make test installs it")
 
 pytestmark = pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated")
 
