@@ -5,7 +5,7 @@ import math
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -18,6 +18,10 @@ from fmnist.errors import TrainingError
 from fmnist.files import replacing
 from fmnist.jobs import report_epoch
 from fmnist.terminal import MEASURED
+from fmnist.trial import STOPPED, STOPPED_TAG
+
+if TYPE_CHECKING:
+    import optuna
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +161,24 @@ class StopAtDivergence(keras.callbacks.Callback):
             raise TrainingError(
                 f"training diverged: {self.wrong}; try a smaller optimizer.learning_rate"
             )
+
+
+class StopIfHopeless(keras.callbacks.Callback):
+    """Report each epoch of a trial to its search, and stop if that finds it hopeless."""
+
+    def __init__(self, trial: "optuna.Trial", run_id: str) -> None:
+        super().__init__()
+        self.trial, self.run_id = trial, run_id
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Report, and ask."""
+        assert logs is not None
+        self.trial.report(logs["val_accuracy"], epoch + 1)
+        if epoch + 1 < self.params["epochs"] and self.trial.should_prune():
+            self.model.stop_training = True
+            self.trial.set_user_attr(STOPPED, epoch + 1)
+            outbox.send(partial(MlflowClient().set_tag, self.run_id, STOPPED_TAG, epoch + 1))
+            log.info(f"trial {self.trial.number} is hopeless")
 
 
 class Checkpoint(keras.callbacks.ModelCheckpoint):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fmnist.errors import ComparisonError
-from fmnist.pooling import Trained, check_poolable, grouped
+from fmnist.pooling import Trained, check_poolable, grouped, variant_name
 from fmnist.statistics import Difference, Estimate, compare, mean_interval
 
 METRICS = {"best_val_accuracy": "best_test_accuracy", "last_val_accuracy": "last_test_accuracy"}
@@ -30,6 +30,7 @@ class Statement:
         seeds: those planned.
         afterwards: which of these were asked when the runs were there already.
         study: run id of the study's parent run; None: it is no study that is asked.
+        names: short names of variants, by their full ones.
     """
 
     question: str = "Which variant has the best validation accuracy?"
@@ -41,6 +42,12 @@ class Statement:
     seeds: tuple[int, ...] = ()
     afterwards: tuple[str, ...] = ()
     study: str | None = None
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def variant_of(self, params: Mapping[str, str]) -> str:
+        """Return the name of the variant of a run with these params."""
+        full = variant_name(params, self.by)
+        return self.names.get(full, full)
 
     def asking(self, **changes: Any) -> "Statement":
         """Return the statement with another metric, baseline and so on; None changes nothing."""
@@ -96,7 +103,7 @@ def comparison(
             variant and the seed.
     """
     _check_question(statement, runs)
-    groups = grouped(runs, statement.by)
+    groups = grouped(runs, statement.variant_of)
     finished = {n: [r for r in group if r.status == "FINISHED"] for n, group in groups.items()}
     if not any(finished.values()):
         raise ComparisonError(

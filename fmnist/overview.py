@@ -71,7 +71,9 @@ class Overview:
             if job.error:
                 self._print(f"{self._ended()}  {self.name(job)}  failed: {job.error}")
             elif job.ended:
-                self._print(f"{self._ended()}  {self.name(job)}  val_accuracy {job.objective:.4f}")
+                early = f", ended after epoch {job.epoch}" if job.epoch < job.epochs else ""
+                said = f"val_accuracy {job.objective:.4f}{early}"
+                self._print(f"{self._ended()}  {self.name(job)}  {said}")
 
     def _print(self, line: str) -> None:
         self.console.print(escape(line))

@@ -1,6 +1,6 @@
 """Which runs may be pooled: those that differ in nothing but the variant and the seed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fmnist.errors import ComparisonError
@@ -52,17 +52,24 @@ def told(differing: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{key} is {' or '.join(values)}" for key, values in differing.items())
 
 
-def grouped(runs: Sequence[Trained], by: Sequence[str]) -> dict[str, list[Trained]]:
-    """Return the runs of each variant, in the order in which they first ran."""
+def grouped(
+    runs: Sequence[Trained], variant_of: Callable[[Mapping[str, str]], str]
+) -> dict[str, list[Trained]]:
+    """Return the runs of each variant, in the order in which they first ran.
+
+    Args:
+        runs: of all variants.
+        variant_of: names the variant of a run with such params.
+    """
     groups: dict[str, list[Trained]] = {}
     for run in runs:
-        groups.setdefault(variant_name(run, by), []).append(run)
+        groups.setdefault(variant_of(run.params), []).append(run)
     return groups
 
 
-def variant_name(run: Trained, by: Sequence[str]) -> str:
-    """Name the variant of a run: the value itself if one param makes it, else `key=value ...`."""
-    values = [run.params.get(key, "none") for key in by]
+def variant_name(params: Mapping[str, str], by: Sequence[str]) -> str:
+    """Name a run's variant: the value itself if one param makes it, else `key=value ...`."""
+    values = [params.get(key, "none") for key in by]
     if len(by) == 1:
         return values[0]
     return " ".join(f"{key}={value}" for key, value in zip(by, values, strict=True)) or "all"

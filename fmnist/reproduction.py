@@ -19,6 +19,7 @@ from fmnist.records import artifact
 from fmnist.store import SWEEP_TAG, Store, find_run
 from fmnist.terminal import MEASURED, table
 from fmnist.tracking import DIGESTS
+from fmnist.trial import STOPPED_TAG
 
 IDENTICAL, WITHIN_TOLERANCE, DIFFERENT = 0, 3, 4
 """Exit statuses; 1 and 2 are errors."""
@@ -114,6 +115,8 @@ def reproduce(store: Store, original: Run, tolerance: float) -> Reproduction:
     expected = _digests(original)
     folder = Path("outputs", f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-reproduce").absolute()
     config = config_of_run(original, str(folder), store.uri)
+    if ended := original.data.tags.get(STOPPED_TAG):  # by a search, which has no say here
+        config = replace(config, training=replace(config.training, epochs=int(ended)))
     name = mlflow.get_experiment(original.info.experiment_id).name
     tracking = Tracking(store.uri, name, config.tracking.patience)
     outcome = experiment.run(replace(config, tracking=tracking), original)

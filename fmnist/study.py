@@ -41,6 +41,7 @@ from fmnist.store import (
     open_store,
     search,
 )
+from fmnist.trial import TRIAL_TAG
 from fmnist.verdicts import conclusions, highest
 
 NOTE = MLFLOW_RUN_NOTE  # the description at the top of the run's page
@@ -53,10 +54,11 @@ FACTS = ("data.fingerprint", "mlflow.source.git.commit", "git.patch", "engine")
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """A study whose runs are being made."""
+    """A study whose runs are being made; `earlier` is the folder of a sweep that it continues."""
 
     store: Store
     run_id: str
+    earlier: str | None = None
 
 
 def begin(
@@ -85,9 +87,9 @@ def begin(
     """
     store = open_store(tracking)
     client = mlflow.MlflowClient()
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    if run_id is None and asked:
-        run_id = _unfinished(store, asked, command)
+    run_id, earlier = os.environ.get("MLFLOW_RUN_ID"), None
+    if run_id is None and asked and (unfinished := _unfinished(store, asked, command)):
+        run_id, earlier = unfinished.info.run_id, unfinished.data.tags.get(SWEEP_TAG)
     if run_id is None:
         with mlflow.start_run(experiment_id=store.experiment_id, run_name=name) as run:
             run_id = run.info.run_id
@@ -101,11 +103,11 @@ def begin(
         **tags_of_process(sweep),
     }.items():
         client.set_tag(run_id, key, value)
-    return OpenStudy(store, run_id)
+    return OpenStudy(store, run_id, earlier)
 
 
-def _unfinished(store: Store, asked: str, command: str) -> str | None:
-    """Return the run id of a study of the same command that is not finished, and not being made.
+def _unfinished(store: Store, asked: str, command: str) -> Run | None:
+    """Return the study of the same command that is not finished, and not being made.
 
     Raises:
         TrackingError: if it is being made.
@@ -117,7 +119,7 @@ def _unfinished(store: Store, asked: str, command: str) -> str | None:
             process = f"process {run.data.tags[PID_TAG]} on {run.data.tags[HOST_TAG]}"
             raise TrackingError(f"this very sweep is being made by {process}; rerun=true: again")
         print(f"study {run.info.run_id} goes on: what is finished is not trained again")
-        return str(run.info.run_id)
+        return run
     for run in search(store, f"tags.{SWEEP_TAG} LIKE '%' AND attributes.status != 'FINISHED'")[-1:]:
         if run.data.tags.get(COMMAND_TAG) == command:
             print(
@@ -127,8 +129,12 @@ def _unfinished(store: Store, asked: str, command: str) -> str | None:
     return None
 
 
-def conclude(study: OpenStudy, ended: str) -> None:
-    """Print the comparison of the study's runs, log it to the parent run, and end that."""
+def conclude(study: OpenStudy, ended: str) -> Comparison | None:
+    """Print the comparison of the study's runs, log it to the parent run, and end that.
+
+    Returns:
+        the comparison; None if there is nothing to compare.
+    """
     client = mlflow.MlflowClient()
     children = f"tags.{MLFLOW_PARENT_RUN_ID} = '{study.run_id}'"
     for run in search(study.store, f"{children} AND attributes.status = 'RUNNING'"):
@@ -137,13 +143,16 @@ def conclude(study: OpenStudy, ended: str) -> None:
     try:
         _, statement, runs = load(study.store, study.run_id)
         if runs:
-            _compare(study, comparison(runs, statement))
-        elif ended == "FAILED":  # all jobs were refused
+            answer = comparison(runs, statement)
+            _compare(study, answer)
+            return answer
+        if ended == "FAILED":  # all jobs were refused
             client.delete_tag(study.run_id, STUDY_TAG)
     except ComparisonError as error:
         print(f"\nno comparison: {one_line(error)}\n{_again(study)}")
     finally:
         client.set_terminated(study.run_id, ended)
+    return None
 
 
 def _again(study: OpenStudy) -> str:
@@ -232,7 +241,8 @@ def runs_of(store: Store, condition: str | None) -> list[Trained]:
     runs = search(store, condition or "")
     # A study did not, though `mlflow run` gives it a param seed; nor did `mlflow run -e compare`.
     # A reproduction is no further evidence: it has the seed of a run that counts already.
-    others = {SWEEP_TAG, REPRODUCES_TAG}
+    # Nor is a trial of a search: of many that were tried the best was kept, luck and all.
+    others = {SWEEP_TAG, REPRODUCES_TAG, TRIAL_TAG}
     return [
         trained(run)
         for run in runs

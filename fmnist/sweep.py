@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -16,7 +17,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fmnist import jobs
+from fmnist import jobs, trial
 from fmnist.config import Metric, Promotion, Study, Tracking
 from fmnist.errors import USER_ERRORS, ConfigError, can_be_put_right, closing_line, one_line
 from fmnist.limits import SEEDS, check, check_numbers
@@ -56,43 +57,28 @@ class StudyCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """State the question; a store that cannot be used ends the program here."""
         from fmnist import study  # only now, because MLflow takes a second to import
-        from fmnist.comparison import Statement
         from fmnist.liveness import alive
 
         try:
-            parts = ("tracking", "study", "promotion")
-            for part in parts:
-                check_numbers(config[part], f"{part}.")
-            tracking, asked, rules = (OmegaConf.to_object(config[part]) for part in parts)
-            assert isinstance(tracking, Tracking) and isinstance(asked, Study)
-            assert isinstance(rules, Promotion)
+            tracking, asked, rules = _parts(config)
             swept = swept_values(config)
             if config.resume is not None or "resume" in swept:
                 raise ConfigError("resume=: one run goes on, without -m")
             _check_choices(swept)
-            variants = {key: values for key, values in swept.items() if key != "seed"}
-            _check_baseline(asked.baseline, variants)
             _check_metric(asked.metric, config.callbacks)
-            statement = Statement(
-                asked.question,
-                asked.metric.name,
-                tuple(variants) or ("model",),
-                asked.baseline,
-                asked.min_effect,
-                math.prod(map(len, variants.values())) or None,
-                _seeds(swept.get("seed", [config.seed])),
-            )
+            statement, planned = _statement(config, asked, swept)
             name = (
                 config.hydra.runtime.choices.get("experiment")
                 or f"sweep of {', '.join(swept) or 'one'}"
             )
             folder = str(config.hydra.sweep.dir)
             same = None if config.rerun else _signature(config, statement)
-            self.at_once = _prepare_launcher(config.hydra)
+            self.at_once = _prepare_plugins(config.hydra)
             held.enter_context(alive(folder))
             opened = study.begin(tracking, statement, name, folder, typed(), same)
-            planned = math.prod(map(len, swept.values())) or None
-            overview = Overview(folder, planned, swept)
+            if opened.earlier and planned:
+                planned -= trial.continue_journal(opened.earlier, folder)
+            overview = Overview(folder, planned, {*swept, "seed"})
             begun.append((opened, rules if config.promote else None, overview))
             if self.at_once:
                 overview.begin()
@@ -110,13 +96,53 @@ class StudyCallback(Callback):
             jobs.end(job_return)
 
 
-def _prepare_launcher(hydra: DictConfig) -> bool:
-    """Put ours in the place of Hydra's joblib launcher; return whether jobs run at once."""
-    if hydra.launcher._target_ == JOBLIB:
-        from fmnist import parallel
+def _parts(config: DictConfig) -> tuple[Tracking, Study, Promotion]:
+    """Return what a study needs of the configuration, its numbers checked."""
+    parts = ("tracking", "study", "promotion")
+    for part in parts:
+        check_numbers(config[part], f"{part}.")
+    tracking, asked, rules = (OmegaConf.to_object(config[part]) for part in parts)
+    assert isinstance(tracking, Tracking) and isinstance(asked, Study)
+    assert isinstance(rules, Promotion)
+    return tracking, asked, rules
 
-        with read_write(hydra):
+
+def _statement(
+    config: DictConfig, asked: Study, swept: dict[str, list[str]]
+) -> tuple["Statement", int | None]:
+    """Return the question in full, and how many jobs are planned; None if nobody knows."""
+    from fmnist.comparison import Statement
+
+    if config.hydra.sweeper._target_ == trial.SEARCH:
+        from fmnist import search
+
+        question = search.statement(config, asked, tuple(swept))
+        return question, config.hydra.sweeper.trials + 2 * len(question.seeds)
+    variants = {key: values for key, values in swept.items() if key != "seed"}
+    _check_baseline(asked.baseline, variants)
+    question = Statement(
+        asked.question,
+        asked.metric.name,
+        tuple(variants) or ("model",),
+        asked.baseline,
+        asked.min_effect,
+        math.prod(map(len, variants.values())) or None,
+        _seeds(swept.get("seed", [config.seed])),
+    )
+    return question, math.prod(map(len, swept.values())) or None
+
+
+def _prepare_plugins(hydra: DictConfig) -> bool:
+    """Put ours in the place of what they extend; return whether jobs run at once."""
+    with read_write(hydra):
+        if hydra.launcher._target_ == JOBLIB:
+            from fmnist import parallel
+
             hydra.launcher._target_ = parallel.NAME
+        if hydra.sweeper._target_ == trial.SEARCH:
+            from fmnist import search
+
+            hydra.sweeper._target_ = search.NAME
     return bool(hydra.launcher._target_ != ONE_AFTER_ANOTHER)
 
 
@@ -127,7 +153,7 @@ def _signature(config: DictConfig, statement: "Statement") -> str:
     for key in ("tracking", "rerun"):
         del composed[key]
     asked = deciding(hydra["overrides"]["task"])
-    whole = [composed, asked, hydra["sweeper"].get("params"), statement, code_digest()]
+    whole = [composed, asked, hydra["sweeper"], statement, code_digest()]
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
@@ -212,7 +238,13 @@ def _conclude(
     from fmnist import study
 
     overview.end()
-    study.conclude(opened, status)
+    if Path(overview.sweep, trial.JOURNAL).is_file():
+        from fmnist import search_report
+
+        search_report.name_best(opened, overview.sweep)
+        search_report.conclude(opened, overview.sweep, study.conclude(opened, status))
+    else:
+        study.conclude(opened, status)
     if rules and status != "FINISHED":
         ask = f"{opened.store.variable}python -m fmnist promote {opened.run_id}"
         print(f"no promotion, since not every job finished; ask for it by: {ask}")

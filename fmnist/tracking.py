@@ -18,7 +18,7 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run
 
-from fmnist import outbox, recorded
+from fmnist import outbox, recorded, trial
 from fmnist.address import environment_variables, unusable
 from fmnist.config import Config
 from fmnist.data import Dataset
@@ -198,7 +198,10 @@ def _origin(config: Config, dataset: Dataset) -> dict[str, str]:
         "git.dirty": str(bool(patch)).lower(),
         "processor": processor(),
     }
-    return tags | ({"git.patch": short_digest(patch)} if patch else {})
+    if patch:
+        tags["git.patch"] = short_digest(patch)
+    number = trial.number()
+    return tags if number is None else tags | {trial.TRIAL_TAG: str(number)}
 
 
 def _ended_as(

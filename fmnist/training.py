@@ -11,8 +11,16 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from fmnist import trial
 from fmnist.building import create
-from fmnist.callbacks import EpochMetrics, ProgressLine, Report, StopAtDivergence, shortest
+from fmnist.callbacks import (
+    EpochMetrics,
+    ProgressLine,
+    Report,
+    StopAtDivergence,
+    StopIfHopeless,
+    shortest,
+)
 from fmnist.config import Config, Engine
 from fmnist.data import Dataset, Part
 from fmnist.engine import CannotCompile, CompiledEpoch, compiled_epoch
@@ -159,7 +167,10 @@ def fit(
         metrics, history = EpochMetrics(), keras.callbacks.History()
         watched = [metrics, *callbacks, StopAtDivergence(), history]
         snapshots = Snapshots(config.output_dir, run_id, watched, earlier)
-        watching = [*watched, snapshots, Report(run_id, engine, metrics), ProgressLine()]
+        own = trial.current()
+        hopeless = [StopIfHopeless(own, run_id)] if own else []
+        reports = [Report(run_id, engine, metrics), ProgressLine()]
+        watching = [*watched, *hopeless, snapshots, *reports]
         model.fit(data, steps_per_epoch=steps, callbacks=watching, **fitting)
         return Fitted(history.history, snapshots.digests)
 

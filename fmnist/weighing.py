@@ -11,7 +11,7 @@ from fmnist import registry, study
 from fmnist.comparison import Comparison, Statement, Variant, comparison
 from fmnist.config import Promotion
 from fmnist.errors import FmnistError, PromotionError
-from fmnist.pooling import Trained, differences, grouped, told, variant_name
+from fmnist.pooling import Trained, differences, grouped, told
 from fmnist.store import Store, if_there
 
 
@@ -65,7 +65,7 @@ def _against_champion(
     if run is None:
         raise PromotionError(f"the champion, version {champion}: its run is gone")
     own = study.trained(run)
-    name = variant_name(own, statement.by)
+    name = statement.variant_of(own.params)
     key = "data.fingerprint"
     finished = [one for one in runs if one.status == "FINISHED"]
     if other := {one.facts.get(key) for one in finished} - {own.facts.get(key)}:
@@ -80,7 +80,8 @@ def _against_champion(
         if statement.variants:
             statement = dataclasses.replace(statement, variants=statement.variants + 1)
     finished = [one for one in runs if one.status == "FINISHED"]
-    if differing := differences(list(grouped(finished, statement.by).values()), statement.by):
+    groups = list(grouped(finished, statement.variant_of).values())
+    if differing := differences(groups, statement.by):
         params = [key for key in [*statement.by, *differing] if key in own.params]
         overrides = " ".join(f"{key}={own.params[key]}" for key in dict.fromkeys(params))
         raise PromotionError(
