@@ -73,7 +73,8 @@ REMEDIES = {
     "401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user it knows",
     "403": "this user may not do that; an admin of the server gives permissions",
 }
-OPTIONAL = (("hydra/launcher", "joblib"),)
+NOT_INSTALLED = "is not installed; pip install '.[scale]'"
+LAUNCHERS = ("joblib", "ray", "submitit_local", "submitit_slurm")  # of the extra `scale`
 NOT_WRITABLE = (errno.EROFS, errno.EACCES)
 OUTPUTS = "outputs"  # where Hydra writes unless conf/train.yaml is overridden
 LONGEST_LINE = 2000  # characters; what was typed may be longer, and is part of many messages
@@ -114,8 +115,9 @@ def _reason(error: BaseException) -> str:
     """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-        if (group, choice) in OPTIONAL:
-            return f"{group}={choice}: is not installed; pip install '.[scale]'"
+        if group == "hydra/launcher" and choice in LAUNCHERS:
+            other = "or one after another: hydra/launcher=basic"
+            return f"{group}={choice}: {NOT_INSTALLED}, {other}"
         return f"{group}={choice}: choose one of {', '.join(error.options)}"
     if isinstance(error.__cause__, OmegaConfBaseException):
         error = error.__cause__

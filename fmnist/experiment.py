@@ -18,6 +18,7 @@ from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.differences import differences
 from fmnist.errors import ConfigError, sigterm_raises
+from fmnist.outbox import until_answered
 from fmnist.predictions import Predictions
 from fmnist.provenance import usable_processors
 from fmnist.resumption import Earlier
@@ -76,7 +77,9 @@ def run(config: Config, original: Run | None = None) -> Outcome:
         FmnistError: if the configuration, the data or the store cannot be used, or if training
             diverged.
     """
-    store = open_store(config.tracking)
+    # The store of a sweep was there when that began: a job waits for it.
+    patience = config.tracking.patience if jobs.in_sweep() else 0
+    store = until_answered(lambda: open_store(config.tracking), patience)
     earlier = resumption.named(store, config) if config.resume is not None else None
     config = with_threads(earlier.config if earlier else config)
     dataset: Dataset = create("data", config.data)
@@ -93,12 +96,14 @@ def run(config: Config, original: Run | None = None) -> Outcome:
         log.info("\n".join(f"run {original.info.run_id}: {line}" for line in told))
     assert config.training.threads is not None
     training.use_threads(config.training.threads)
-    study = resumption.current_study(store)
+    study = until_answered(lambda: resumption.current_study(store), patience)
     if earlier:
         resumption.check_same(earlier, dataset)
         resumption.log_into(Path(config.output_dir))
     elif study:
-        earlier = resumption.of_study(store, study, config, dataset)
+        earlier = until_answered(
+            lambda: resumption.of_study(store, study, config, dataset), patience
+        )
     if earlier and earlier.finished:
         log.info(f"{config.model.name}, seed {config.seed}: trained before, run {earlier.run_id}")
         return Outcome(earlier.run_id, earlier.run.data.metrics)

@@ -123,6 +123,11 @@ def begin(hydra: DictConfig, at_once: bool) -> None:
         root.addHandler(reporter)
 
 
+def in_sweep() -> bool:
+    """Tell whether this process does a job of a sweep."""
+    return reporter is not None
+
+
 def at_once() -> bool:
     """Tell whether this process does a job of a sweep beside others."""
     return reporter is not None and reporter.at_once

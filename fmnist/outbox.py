@@ -133,6 +133,18 @@ class Outbox:
             )
 
 
+def until_answered(call: Callable[[], Thing], patience: float) -> Thing:
+    """Do `call`; while it finds that the store does not answer, again for `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return call()
+        except (TrackingError, *UNANSWERED):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE)
+
+
 current: list[Outbox] = []
 
 

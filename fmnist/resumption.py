@@ -81,8 +81,14 @@ def named(store: Store, config: Config) -> Earlier:
     return Earlier(run, dataclasses.replace(own, tracking=config.tracking))
 
 
-def why_not(run: Run) -> str | None:
-    """Say why a run cannot go on; None: it can."""
+def why_not(run: Run, here: str | None = None) -> str | None:
+    """Say why a run cannot go on; None: it can.
+
+    Args:
+        run: that was stopped.
+        here: the folder of this process. If it is the run's own, this is the same job once more,
+            after the process that did it died, be it on another host.
+    """
     tags = run.data.tags
     if SWEEP_TAG in tags:
         return f"is a sweep; it goes on by: {tags.get(COMMAND_TAG, 'its command, typed again')}"
@@ -92,7 +98,7 @@ def why_not(run: Run) -> str | None:
         return "is finished; `python -m fmnist reproduce` trains it again"
     if not {SIGNATURE_TAG, HOST_TAG, PID_TAG, FOLDER_TAG} <= tags.keys():
         return "was not made by train.py"
-    if is_alive(run):
+    if tags[FOLDER_TAG] != here and is_alive(run):
         return f"is being made by process {tags[PID_TAG]} on {tags[HOST_TAG]}"
     if not Path(tags[FOLDER_TAG], LOCK).is_file():  # else a store could name any folder
         return f"its folder {tags[FOLDER_TAG]}, on {tags[HOST_TAG]}, is not here"
@@ -145,7 +151,7 @@ def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> Earl
         if run.info.status == "FINISHED":
             return Earlier(run, config)
     for run in runs:
-        if why_not(run) is None:
+        if why_not(run, config.output_dir) is None:
             folder = run.data.tags[FOLDER_TAG]
             values = rebased(vars(config), config.output_dir, folder)
             return Earlier(run, Config(**values))

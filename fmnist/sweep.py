@@ -19,7 +19,14 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from fmnist import jobs, trial
 from fmnist.config import Metric, Promotion, Study, Tracking
-from fmnist.errors import USER_ERRORS, ConfigError, can_be_put_right, closing_line, one_line
+from fmnist.errors import (
+    NOT_INSTALLED,
+    USER_ERRORS,
+    ConfigError,
+    can_be_put_right,
+    closing_line,
+    one_line,
+)
 from fmnist.limits import SEEDS, check, check_numbers
 from fmnist.overview import Overview
 from fmnist.provenance import code_digest, deciding, typed
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 MOST_JOBS = 10_000  # Hydra lists all jobs of a sweep, in memory, before it begins the first
 LISTING = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 ONE_AFTER_ANOTHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
 JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 
 held = ExitStack()
@@ -114,7 +122,10 @@ def _statement(
     from fmnist.comparison import Statement
 
     if config.hydra.sweeper._target_ == trial.SEARCH:
-        from fmnist import search
+        try:
+            from fmnist import search
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"hydra/sweeper=optuna: {NOT_INSTALLED}") from error
 
         question = search.statement(config, asked, tuple(swept))
         return question, config.hydra.sweeper.trials + 2 * len(question.seeds)
@@ -139,6 +150,10 @@ def _prepare_plugins(hydra: DictConfig) -> bool:
             from fmnist import parallel
 
             hydra.launcher._target_ = parallel.NAME
+        if hydra.launcher._target_ == RAY:
+            from fmnist import cluster
+
+            hydra.launcher._target_ = cluster.NAME
         if hydra.sweeper._target_ == trial.SEARCH:
             from fmnist import search
 

@@ -98,11 +98,13 @@ def tracked_run(
         outbox.opened(config.tracking.patience) as opened,
     ):
         tags = tags_of_process(config.output_dir)
+        if earlier:
+            begin = partial(_gone_on, earlier, tags)
+        else:
+            tags |= _origin(config, dataset)
+            begin = partial(_begun, store, config, tags, study, original)
         with _answering(store):
-            if earlier:
-                run = _gone_on(earlier, tags)
-            else:
-                run = _begun(store, config, tags | _origin(config, dataset), study, original)
+            run = opened.insist(begin) if study else begin()
         opened.pulse = partial(beat, [run.info.run_id, *([study] if study else [])])
         tracked = Tracked(run, opened)
         with _ended(tracked, store, config.output_dir, _way_on(store, run, original), bool(study)):
