@@ -19,8 +19,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmnist.terminal import table
 from two_nodes import PROJECT, WORKER, TwoNodes, two_nodes
+
+sys.path.insert(0, str(PROJECT))
+
+from fmnist.terminal import table
 
 PROCESSORS = 2
 CUT, AWAY = 30.0, 30.0  # seconds without the link, and without the worker
@@ -120,6 +123,7 @@ def shown(sweeps: list[Sweep]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for sweep in sweeps:
         same = sum(first.digests.get(name) == own for name, own in sweep.digests.items())
+        lost = first.points - sweep.points + sweep.repeated
         efficiency = first.seconds / sweep.seconds / PROCESSORS
         rows.append(
             [
@@ -128,7 +132,7 @@ def shown(sweeps: list[Sweep]) -> tuple[list[str], list[list[str]]]:
                 f"{efficiency:.0%}",
                 f"{len(sweep.digests)}",
                 f"{same} of {len(first.digests)}",
-                f"{sweep.points:,} ({sweep.points - first.points} lost, {sweep.repeated} twice)",
+                f"{sweep.points:,} ({lost} lost, {sweep.repeated} twice)",
             ]
         )
     columns = ["jobs", "wall time, s", "of both processors", "runs finished", "same weights"]

@@ -10,12 +10,14 @@ from enum import Enum
 from typing import Any
 
 import optuna
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import (
     BaseDistribution,
@@ -66,7 +68,6 @@ class Search(Sweeper):
     ) -> None:
         """Take what Hydra gives, and the launcher that the configuration names."""
         self.config, self.hydra_context = config, hydra_context
-        self.parser = OverridesParser.create(hydra_context.config_loader)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -78,10 +79,7 @@ class Search(Sweeper):
             Exception: that of the first job that failed, but for one whose training diverged.
         """
         assert self.config is not None
-        given = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        overrides = {o.get_key_element(): o for o in self.parser.parse_overrides(given)}
-        space = {key: distribution(o) for key, o in overrides.items() if o.is_sweep_override()}
-        self.fixed = [str(o.input_line) for key, o in overrides.items() if key not in space]
+        self.fixed, space = parsed(self.params, arguments)
         study = open_study(self.config.hydra.sweep.dir)
         failed = self._try_all(study, space)
         if study.get_trials(states=(TrialState.COMPLETE,)):
@@ -155,6 +153,21 @@ def _tell(study: optuna.Study, number: int, returned: JobReturn) -> bool:
     return diverged
 
 
+def parsed(
+    params: Mapping[str, str], arguments: Iterable[str]
+) -> tuple[list[str], dict[str, BaseDistribution]]:
+    """Return the overrides that all trials have, and what Optuna draws the others from.
+
+    Raises:
+        ConfigError: if it cannot be drawn from.
+    """
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    given = [*(f"{key}={value}" for key, value in params.items()), *arguments]
+    overrides = {o.get_key_element(): o for o in parser.parse_overrides(given)}
+    space = {key: distribution(o) for key, o in overrides.items() if o.is_sweep_override()}
+    return [str(o.input_line) for key, o in overrides.items() if key not in space], space
+
+
 def distribution(override: Override) -> BaseDistribution:
     """Return what Optuna draws from for an override that sweeps.
 
@@ -201,13 +214,12 @@ def _configured(config: DictConfig, key: str) -> Any:
     return value.name if isinstance(value, Enum) else value
 
 
-def statement(config: DictConfig, asked: Study, keys: Sequence[str]) -> Statement:
+def statement(config: DictConfig, asked: Study) -> Statement:
     """State the question that a search ends with.
 
     Args:
         config: as composed.
         asked: of the configuration.
-        keys: what is searched.
 
     Raises:
         ConfigError: if the search is impossible as it is configured.
@@ -215,6 +227,9 @@ def statement(config: DictConfig, asked: Study, keys: Sequence[str]) -> Statemen
     search = config.hydra.sweeper
     for key in ("trials", "batch"):
         check(f"hydra.sweeper.{key}", search[key], {"at_least": 1})
+    arguments: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    keys = list(parsed(search.params or {}, arguments)[1])
+    instantiate(search.pruner)  # raises what is wrong with it
     if not keys:
         raise ConfigError("hydra.sweeper.params: nothing is searched; KEY=interval(0.1,0.5), say")
     if "seed" in keys:

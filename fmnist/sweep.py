@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fmnist import jobs, trial
+from fmnist import PROJECT, jobs, trial
 from fmnist.config import Metric, Promotion, Study, Tracking
 from fmnist.errors import (
     NOT_INSTALLED,
@@ -127,7 +128,7 @@ def _statement(
         except ModuleNotFoundError as error:
             raise ConfigError(f"hydra/sweeper=optuna: {NOT_INSTALLED}") from error
 
-        question = search.statement(config, asked, tuple(swept))
+        question = search.statement(config, asked)
         return question, config.hydra.sweeper.trials + 2 * len(question.seeds)
     variants = {key: values for key, values in swept.items() if key != "seed"}
     _check_baseline(asked.baseline, variants)
@@ -158,6 +159,9 @@ def _prepare_plugins(hydra: DictConfig) -> bool:
             from fmnist import search
 
             hydra.sweeper._target_ = search.NAME
+    # What a launcher starts elsewhere finds this package by it, be it begun in any folder.
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), *paths]))
     return bool(hydra.launcher._target_ != ONE_AFTER_ANOTHER)
 
 
@@ -288,7 +292,10 @@ def swept_values(config: DictConfig) -> dict[str, list[str]]:
         if override.is_discrete_sweep():
             swept[key] = _values(override)
         elif override.is_sweep_override() and listing:
-            raise ConfigError(f"{override.input_line}: list the values, or name a range")
+            raise ConfigError(
+                f"{override.input_line}: list the values, name a range, or search: "
+                "hydra/sweeper=optuna"
+            )
         elif override.is_sweep_override():
             swept[key] = []
     jobs = math.prod(len(values) for values in swept.values() if values)

@@ -1,4 +1,4 @@
-"""Sweeps whose jobs run at once: `python train.py -m hydra/launcher=joblib ...`."""
+"""Sweeps whose jobs run at once: `python train.py -m hydra/launcher=joblib ...`, and submitit."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, started, train
 
@@ -118,20 +119,58 @@ def test_a_stopped_sweep_leaves_nothing_running_and_goes_on(tmp_path, one_after_
     assert digests(tmp_path) == one_after_another
 
 
-def test_where_it_is_not_installed_it_is_said_how(tmp_path):
-    typed = ["train.py", "-m", "hydra/launcher=joblib", f"hydra.sweep.dir={tmp_path}"]
+NEEDS = "is not installed; pip install '.[scale]'"
+
+
+@pytest.mark.parametrize(
+    ("choice", "absent", "told"),
+    [
+        ("hydra/launcher=joblib", "hydra_plugins", f"hydra/launcher=joblib: {NEEDS}, or one"),
+        ("hydra/launcher=ray", "hydra_plugins", f"hydra/launcher=ray: {NEEDS}, or one after"),
+        ("hydra/launcher=submitit_slurm", "hydra_plugins", f"submitit_slurm: {NEEDS}, or one"),
+        ("+experiment=tutorial", "hydra_plugins", f"hydra/launcher=joblib: {NEEDS}, or one"),
+        ("+experiment=search", "optuna", f"hydra/sweeper=optuna: {NEEDS}"),
+    ],
+)
+def test_where_it_is_not_installed_it_is_said_how(tmp_path, choice, absent, told):
+    typed = ["train.py", "-m", choice, f"hydra.sweep.dir={tmp_path}"]
     code = f"""
 import runpy, sys
-sys.modules["hydra_plugins"] = None
+sys.modules["{absent}"] = None
 sys.argv = {typed}
 runpy.run_path("train.py", run_name="__main__")
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True
     )
-    assert done.returncode == 1
-    told = "error: hydra/launcher=joblib: is not installed; pip install '.[scale]'\n"
-    assert (done.stdout, done.stderr) == ("", told)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert told in done.stderr
+
+
+SLURM = ("partition=cpu", "timeout_min=120", "cpus_per_task=1", "mem_gb=2", "array_parallelism=64")
+
+
+def test_slurm_gets_the_settings_that_the_readme_has():
+    settings = [f"hydra.launcher.{setting}" for setting in SLURM]
+    readme = " ".join((PROJECT / "README.md").read_text().replace("\\\n", " ").split())
+    assert " ".join(["hydra/launcher=submitit_slurm", *settings]) in readme
+    with initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
+        overrides = ["+experiment=tutorial", "hydra/launcher=submitit_slurm", *settings]
+        launcher = compose("train", overrides, return_hydra_config=True).hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert [f"{key}={launcher[key]}" for key in (s.partition("=")[0] for s in SLURM)] == [*SLURM]
+
+
+def test_jobs_by_submitit_come_to_the_same_weights_from_any_folder(tmp_path, one_after_another):
+    command = [sys.executable, str(PROJECT / "train.py"), "-m", "hydra/launcher=submitit_local"]
+    command += [*JOBS, "model=selu_dropout", f"hydra.sweep.dir={tmp_path}/output"]
+    command += [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path) == one_after_another
 
 
 def holds(pid, path):
