@@ -38,7 +38,8 @@ def shortest(value: Any) -> float:
 def as_written(value: float) -> float:
     """Return what is a float32 as that is written, anything else as it is."""
     with np.errstate(over="ignore"):
-        return shortest(value) if np.float32(value) == value else value
+        # As float: NumPy compares a float32 with a Python number in float32.
+        return shortest(value) if float(np.float32(value)) == value else value
 
 
 class EpochMetrics(keras.callbacks.Callback):

@@ -209,22 +209,34 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(folder: Path, port: int, *options: str, **variables: str) -> Iterator[str]:
+def mlflow_server(folder: Path, port: int, **variables: str) -> Iterator[str]:
     """The address of an `mlflow server` that answers; what it keeps is in `folder`."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
-    command += ["--artifacts-destination", f"{folder}/artifacts", *options]
-    environment = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | variables
+    command += ["--artifacts-destination", f"{folder}/artifacts"]
+    variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | variables
+    with answering(command, port, folder / "server.log", **variables) as uri:
+        yield uri
+
+
+@contextmanager
+def answering(command: list[str], port: int, log: Path, **variables: str) -> Iterator[str]:
+    """The address of the server that `command` starts, when it answers, and until it is killed."""
     uri, until = f"http://127.0.0.1:{port}", time.monotonic() + 90
-    with (folder / "server.log").open("w") as log:
+    with log.open("w") as file:
         server = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, start_new_session=True
+            command,
+            stdout=file,
+            stderr=file,
+            cwd=PROJECT,
+            env=ENVIRONMENT | variables,
+            start_new_session=True,
         )
     try:
         while not answers(uri):
             if server.poll() is not None or time.monotonic() > until:
-                raise TimeoutError((folder / "server.log").read_text())
+                raise TimeoutError(log.read_text())
             time.sleep(0.1)
         yield uri
     finally:
@@ -254,6 +266,8 @@ def postgresql() -> Iterator[str]:
         port = free_port()
         options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c fsync=off"
         subprocess.run([*control, "initdb", "-o", "-A trust -U postgres"], check=True, cwd="/")
+        trusted = Path(place, "data/pg_hba.conf")  # all but the role of deploy/databases.sql
+        trusted.write_text(f"host all mlflow all scram-sha-256\n{trusted.read_text()}")
         started = [*control, "-l", f"{place}/log", "-o", options, "start"]
         subprocess.run(started, check=True, cwd="/")
         try:

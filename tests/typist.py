@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 PROJECT = Path(__file__).resolve().parent.parent
 IMPORTED = (
@@ -45,7 +45,7 @@ class Outcome:
 
 
 class Typist:
-    """Types one command after another."""
+    """Types commands one after another, or several at once."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.server = subprocess.Popen(
@@ -59,10 +59,16 @@ class Typist:
 
     def type(self, command: Sequence[str], variables: Mapping[str, str], timeout: float) -> Outcome:
         """Run `train.py ...` or `-m fmnist ...`, and kill it after `timeout` seconds."""
+        return self.type_at_once([(command, variables)], timeout)[0]
+
+    def type_at_once(
+        self, commands: Sequence[tuple[Sequence[str], Mapping[str, str]]], timeout: float
+    ) -> list[Outcome]:
+        """Run several, each with its variables, in processes side by side."""
         assert self.server.stdin and self.server.stdout
-        self.server.stdin.write(json.dumps([command, variables, timeout]) + "\n")
+        self.server.stdin.write(json.dumps([commands, timeout]) + "\n")
         self.server.stdin.flush()
-        return Outcome(*json.loads(self.server.stdout.readline()))
+        return [Outcome(*outcome) for outcome in json.loads(self.server.stdout.readline())]
 
     def leave(self) -> None:
         """End the process."""
@@ -70,7 +76,7 @@ class Typist:
 
 
 def main() -> None:
-    """Serve: a line of JSON for each command, and one for what came of it."""
+    """Serve: a line of JSON for commands to be run at once, and one for what came of them."""
     sys.path.insert(0, str(PROJECT))
     for name in IMPORTED:
         import_module(name)
@@ -78,16 +84,36 @@ def main() -> None:
         del sys.modules[name]  # a command imports it anew, with its own environment
     assert not sys.modules.keys() & {"tensorflow", "keras"}
     while line := sys.stdin.readline():
-        command, variables, timeout = json.loads(line)
-        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-            begun = time.monotonic()
-            pid = os.fork()
-            if pid == 0:
-                _become(command, variables, stdout.fileno(), stderr.fileno())
-                return
-            status, peak = _wait(pid, begun + timeout)
-            streams = [_content(stream) for stream in (stdout, stderr)]
-            print(json.dumps([status, *streams, peak, time.monotonic() - begun]), flush=True)
+        commands, timeout = json.loads(line)
+        started = [_started(*command) for command in commands]
+        print(json.dumps([_ended(process, timeout) for process in started]), flush=True)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A command that runs, and where it writes."""
+
+    pid: int
+    begun: float
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+
+
+def _started(command: list[str], variables: dict[str, str]) -> Process:
+    stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+    begun = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        _become(command, variables, stdout.fileno(), stderr.fileno())
+        sys.exit()
+    return Process(pid, begun, stdout, stderr)
+
+
+def _ended(process: Process, timeout: float) -> tuple[int, str, str, int, float]:
+    status, peak = _wait(process.pid, process.begun + timeout)
+    with process.stdout as stdout, process.stderr as stderr:
+        streams = [_content(stream) for stream in (stdout, stderr)]
+    return status, *streams, peak, time.monotonic() - process.begun
 
 
 def _become(command: list[str], variables: dict[str, str], stdout: int, stderr: int) -> None:
@@ -137,9 +163,9 @@ def _wait(pid: int, until: float) -> tuple[int, int]:
     return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
 
 
-def _content(stream: Any) -> str:
+def _content(stream: IO[bytes]) -> str:
     stream.seek(0)
-    return str(stream.read().decode(errors="replace"))
+    return stream.read().decode(errors="replace")
 
 
 if __name__ == "__main__":

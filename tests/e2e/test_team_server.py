@@ -1,46 +1,54 @@
-"""docs/team-server.md, done: one server for a team, who may do what, and where no secret goes."""
+"""deploy/, done: one server for a team, who may do what, and where no secret goes."""
 
+import hashlib
+import http.client
 import io
+import json
 import os
 import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 import mlflow
+import numpy as np
 import psycopg
 import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from conftest import ENVIRONMENT, PROJECT, QUICK, free_port, mlflow_server, train
+from conftest import ENVIRONMENT, PROJECT, QUICK, answering, free_port, train_command
+from deploy import users
 from fmnist import store
 from fmnist.__main__ import main
-from fmnist.config import Tracking
-from fmnist.ledger import MODEL, find_ledger, open_ledger
+from fmnist.errors import ConfigError
+from fmnist.ledger import MODEL, find_ledger
+from fmnist.model_artifact import DIGEST_TAG, verified
+from fmnist.recorded import config_of_run
 from fmnist.registry import CHAMPION, version_of
+from fmnist.terminal import MEASURED, SCORES
+from fmnist.tracking import DIGESTS
+from typist import Outcome, Typist
 
 pytest.importorskip("flask_wtf", reason="needs mlflow[auth]; make test installs it")
 
 pytestmark = pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated")
 
-SECRETS = {name: secrets.token_urlsafe(16) for name in ("admin", "trainer", "promoter", "reader")}
+NAME = "mlflow.example.org"
+ROLES = {"trainer": ["trainer"], "promoter": ["promoter"], "reader": []}
+SECRETS = {name: secrets.token_urlsafe(16) for name in ROLES}
 PASSWORDS = {name: f"{secret}/@" for name, secret in SECRETS.items()}  # to be quoted in a URI
-COOKIES, WRONG = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
-
-AUTH = """
-[mlflow]
-default_permission = READ
-database_uri = {database_uri}
-admin_username = admin
-auth_cache_ttl_seconds = 60
-"""
+WRONG = secrets.token_urlsafe(16)
+HEALTH = ("gradient_norm", "gradient_ratio", "dead_units")
+OF_EPOCHS = (*sorted(MEASURED), "learning_rate", "epoch_seconds", *HEALTH)
+OF_RUN = {f"{weights}_{score}" for weights in ("best", "last") for score in SCORES}
+OF_RUN |= {"best_epoch", "fit_seconds", "parameters"}
+SIZED = (*QUICK[:-1], "training.epochs=5")
 
 
 @dataclass
@@ -50,90 +58,97 @@ class Team:
     uri: str
     databases: list[str]
     folder: Path
+    settings: dict[str, str]
+    typist: Typist
     printed: list[str] = field(default_factory=list)
 
     def credentials(self, name: str, password: str = "") -> dict[str, str]:
+        passwords = PASSWORDS | {"admin": self.settings["MLFLOW_AUTH_ADMIN_PASSWORD"]}
         return {
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_TRACKING_USERNAME": name,
-            "MLFLOW_TRACKING_PASSWORD": password or PASSWORDS[name],
+            "MLFLOW_TRACKING_PASSWORD": password or passwords[name],
         }
 
     @property
     def uri_with_password(self) -> str:
         return self.uri.replace("//", f"//trainer:{quote(PASSWORDS['trainer'], safe='')}@")
 
-    def train(self, folder: str, *overrides: str, timeout: float = 120, **variables: str):
-        overrides = (*overrides, *QUICK, "tracking.uri=null")
-        place = self.folder / folder
-        return self._printed(train(*overrides, folder=place, timeout=timeout, **variables))
+    def command(self, folder: str, *overrides: str) -> list[str]:
+        overrides = (*overrides, *SIZED, "tracking.uri=null")
+        return train_command(self.folder / folder, *overrides)[1:]
 
-    def fmnist(self, name: str, *arguments: str):
-        return self._printed(
-            subprocess.run(
-                [sys.executable, "-m", "fmnist", *arguments],
-                cwd=PROJECT,
-                env=ENVIRONMENT | self.credentials(name),
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
+    def train(self, folder: str, *overrides: str, **variables: str):
+        done = subprocess.run(
+            [sys.executable, *self.command(folder, *overrides)],
+            cwd=PROJECT,
+            env=ENVIRONMENT | variables,
+            capture_output=True,
+            text=True,
+            timeout=400,
         )
-
-    def _printed(self, done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
         self.printed += [done.stdout, done.stderr]
         return done
+
+    def type(self, *command: str, **variables: str) -> Outcome:
+        [done] = self.type_at_once([(command, variables)])
+        return done
+
+    def type_at_once(self, commands: Sequence[tuple[Sequence[str], dict[str, str]]]):
+        outcomes = self.typist.type_at_once(commands, timeout=400)
+        self.printed += [text for done in outcomes for text in (done.stdout, done.stderr)]
+        return outcomes
 
 
 @pytest.fixture(scope="module")
 def team(postgresql, tmp_path_factory) -> Iterator[Team]:
-    """The server of docs/team-server.md, on databases of its own."""
-    folder = tmp_path_factory.mktemp("team")
-    with psycopg.connect(postgresql, autocommit=True) as connection:
-        for name in ("team", "team_auth"):
-            connection.execute(f"CREATE DATABASE {name}")
-    database = postgresql.rpartition("/")[0]
-    (folder / "auth.ini").write_text(AUTH.format(database_uri=f"{database}/team_auth"))
-    options = ("--app-name", "basic-auth", "--backend-store-uri", f"{database}/team")
-    variables = {
-        "MLFLOW_AUTH_CONFIG_PATH": f"{folder}/auth.ini",
-        "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORDS["admin"],
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": COOKIES,
+    """The server of deploy/README.md, set up by the very files of deploy/."""
+    folder, port = tmp_path_factory.mktemp("team"), free_port()
+    typist = Typist(ENVIRONMENT)
+    asked = ["sh", "deploy/secrets.sh", NAME, f"{folder}/.env"]
+    subprocess.run(asked, cwd=PROJECT, check=True)
+    lines = (folder / ".env").read_text().splitlines()
+    (folder / ".env").unlink()
+    settings = dict(line.split("=", 1) for line in lines)
+    sql = ["psql", postgresql, "--set=ON_ERROR_STOP=1", "--file=deploy/databases.sql"]
+    subprocess.run(sql, cwd=PROJECT, env=ENVIRONMENT | settings, check=True)
+    server, _, _ = postgresql.rpartition("/")
+    variables = settings | {
+        "PATH": f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}",
+        "PGPORT": server.rpartition(":")[2],
+        "MLFLOW_PORT": str(port),
+        "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
     }
-    with mlflow_server(folder, free_port(), *options, **variables) as uri:
-        databases = [f"{database}/team", f"{database}/team_auth"]
-        made = Team(uri, databases, folder)
+    log = folder / "server.log"
+    with answering(["sh", "deploy/server.sh"], port, log, **variables) as uri:
+        databases = [f"{server}/{name}" for name in ("mlflow", "mlflow_auth")]
+        made = Team(uri, databases, folder, settings, typist)
         with pytest.MonkeyPatch.context() as environment:
-            become(made, "admin", environment)
-            give_permissions(made)
+            give_permissions(made, environment)
         yield made
+    typist.leave()
     mlflow.set_tracking_uri(None)
 
 
-def become(team: Team, name: str, environment: pytest.MonkeyPatch) -> None:
-    for variable, value in team.credentials(name).items():
+def become(team: Team, name: str, environment: pytest.MonkeyPatch, password: str = "") -> None:
+    for variable, value in team.credentials(name, password).items():
         environment.setenv(variable, value)
     mlflow.set_tracking_uri(team.uri)
 
 
-def give_permissions(team: Team) -> None:
-    """What an admin does once, as docs/team-server.md has it."""
-    from mlflow.server.auth.client import AuthServiceClient
-
-    opened = store.open_store(Tracking(None, "fmnist"))
-    ledger = open_ledger(opened)
-    admin = AuthServiceClient(team.uri)
-    for name in ("trainer", "promoter", "reader"):
-        admin.create_user(name, PASSWORDS[name])
-    roles = {name: admin.create_role("default", name).id for name in ("trainer", "promoter")}
-    for name, kind, which, permission in (
-        ("trainer", "experiment", opened.experiment_id, "EDIT"),
-        ("promoter", "experiment", ledger.experiment_id, "EDIT"),
-        ("promoter", "registered_model", MODEL, "MANAGE"),
-    ):
-        admin.add_role_permission(roles[name], kind, which, permission)
-    for name, role in roles.items():
-        admin.assign_role(name, role)
+def give_permissions(team: Team, environment: pytest.MonkeyPatch) -> None:
+    """As deploy/README.md has it: roles, users, and each user's own password."""
+    first = {}
+    become(team, "admin", environment)
+    users.main(["roles"])
+    for name, roles in ROLES.items():
+        with redirect_stdout(io.StringIO()) as printed:
+            users.main(["add", name, *roles])
+        first[name] = printed.getvalue().strip()
+    for name in ROLES:
+        become(team, name, environment, first[name])
+        environment.setattr(sys, "stdin", io.StringIO(f"{PASSWORDS[name]}\n"))
+        users.main(["password"])
 
 
 @pytest.fixture
@@ -148,21 +163,25 @@ def all_runs() -> list[Run]:
 
 
 @pytest.fixture(scope="module")
-def studies(team) -> list[subprocess.CompletedProcess[str]]:
-    """Two small studies, by a trainer who has the password in a variable and in the URI."""
-    known = {
-        "0.01": team.credentials("trainer"),
-        "0.1": {"MLFLOW_TRACKING_URI": team.uri_with_password},
-    }
+def trained(team) -> dict[str, Outcome]:
+    """Eight trainers at once: two small studies, whose first seed is 1, and six runs of others.
 
-    def sweep(rate: str) -> subprocess.CompletedProcess[str]:
-        return team.train(rate, "-m", "seed=1", f"optimizer.learning_rate={rate}", **known[rate])
+    One of them has the password in the URI, the others have it in a variable.
+    """
+    rates = {rate: ("-m", "seed=1", f"optimizer.learning_rate={rate}") for rate in ("0.01", "0.1")}
+    asked = rates | {f"seed{seed}": (f"seed={seed}",) for seed in range(2, 8)}
+    known = dict.fromkeys(asked, team.credentials("trainer"))
+    known["0.1"] = {"MLFLOW_TRACKING_URI": team.uri_with_password}
+    commands = [(team.command(name, *asked[name]), known[name]) for name in asked]
+    return dict(zip(asked, team.type_at_once(commands), strict=True))
 
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(sweep, known))
+
+@pytest.fixture(scope="module")
+def studies(trained) -> list[Outcome]:
+    return [trained["0.01"], trained["0.1"]]
 
 
-def study_of(done: subprocess.CompletedProcess[str]) -> str:
+def study_of(done: Outcome) -> str:
     return re.search(r"^again:       python -m fmnist compare (\w+)$", done.stdout, re.M)[1]
 
 
@@ -179,10 +198,10 @@ def champions(team, studies) -> None:
 
 def test_what_a_trainer_makes_is_on_the_server(team, studies, as_user):
     for done in studies:
-        assert done.returncode == 0, done.stderr
+        assert done.status == 0, done.stderr
         assert f"look at it:  {team.uri}/#/experiments/1/runs/" in done.stdout
     as_user("reader")
-    runs = [run for run in all_runs() if "model" in run.data.params]
+    runs = [run for run in all_runs() if run.data.params.get("seed") == "1"]
     assert {run.data.params["optimizer.learning_rate"] for run in runs} == {"0.01", "0.1"}
     for run in runs:
         assert run.info.status == "FINISHED" and run.data.metrics["best_val_accuracy"] > 0
@@ -193,24 +212,120 @@ def test_what_a_trainer_makes_is_on_the_server(team, studies, as_user):
         assert mlflow.pyfunc.load_model(f"models:/{model.model_id}").metadata.signature
 
 
+def test_all_that_eight_trainers_send_at_once_arrives_once(team, trained, as_user):
+    as_user("reader")
+    runs = [run for run in all_runs() if "model" in run.data.params]
+    assert [run.info.status for run in runs] == ["FINISHED"] * 8
+    assert {asked_of(run) for run in runs} == {
+        ("0.1", "1"),
+        *(("0.01", str(n)) for n in range(1, 8)),
+    }
+    points = {run.info.run_id: points_of(run) for run in runs}
+    assert rows_of_runs(team, "metrics") == points
+    epochs = sum(len(re.findall(r"^epoch +\d+/", d.stdout, re.M)) for d in trained.values())
+    assert epochs == 8 * 5  # as the terminals of the eight say
+    assert sum(points.values()) == epochs * len(OF_EPOCHS) + 8 * len(OF_RUN) == 448
+    assert rows_of_runs(team, "params") == {run.info.run_id: len(params_of(run)) for run in runs}
+    files = [files_of(run, team) for run in runs]
+    assert files == files[:1] * 8 and len(files[0]) > 20
+    for run in runs:
+        [model] = run.outputs.model_outputs
+        with verified(f"models:/{model.model_id}", run.data.tags[DIGEST_TAG]) as folder:
+            assert (folder / "data/model.keras").exists()
+
+
+def asked_of(run: Run) -> tuple[str, str]:
+    return run.data.params["optimizer.learning_rate"], run.data.params["seed"]
+
+
+def points_of(run: Run) -> int:
+    """How many points a run has: of each epoch those that it recorded the digest of."""
+    client, run_id = mlflow.MlflowClient(), run.info.run_id
+    recorded = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/{DIGESTS}")["epochs"]
+    assert run.data.metrics.keys() == {*OF_EPOCHS, *OF_RUN}
+    histories = {name: client.get_metric_history(run_id, name) for name in OF_EPOCHS}
+    for history in histories.values():
+        assert [point.step for point in history] == list(range(1, len(recorded) + 1))
+    for epoch, digests in enumerate(recorded):
+        values = {name: history[epoch].value for name, history in histories.items()}
+        del values["epoch_seconds"]
+        values |= {name: float(np.float32(values[name])) for name in MEASURED}
+        assert hashlib.sha256(json.dumps(values).encode()).hexdigest() == digests["metrics"]
+    return len(OF_EPOCHS) * len(recorded) + len(OF_RUN)
+
+
+def params_of(run: Run) -> dict[str, str]:
+    """The params of a run, which are those of the configuration that it recorded, and choices."""
+    config = config_of_run(run, "output", None)
+    expected = {key: str(value) for key, value in config.params().items()}
+    choices = {key: run.data.params[key] for key in ("model", "data", "optimizer", "callbacks")}
+    assert run.data.params == expected | choices
+    return run.data.params
+
+
+def files_of(run: Run, team: Team) -> list[str]:
+    """The files of a run on the server; in names of pictures without what no two have alike."""
+    folder = team.folder / "artifacts" / run.info.artifact_uri.removeprefix("mlflow-artifacts:/")
+    names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    return sorted(re.sub(r"\+timestamp\+\d+\+[\da-f-]+", "", name) for name in names)
+
+
+def rows_of_runs(team: Team, table: str) -> dict[str, int]:
+    """How many rows a table has of each run of the experiment."""
+    counted = f"SELECT run_uuid, count(*) FROM {table} JOIN runs USING (run_uuid)"
+    of_trainers = "WHERE experiment_id = 1 GROUP BY run_uuid"
+    with psycopg.connect(team.databases[0]) as connection:
+        return dict(connection.execute(f"{counted} {of_trainers}").fetchall())
+
+
 def test_who_may_not_train_is_told_before_anything_is_loaded(team, as_user):
     as_user("admin")
     before = len(all_runs())
     unknown = "experiments/get-by-name (401): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASS"
-    refused = [
-        ({"MLFLOW_TRACKING_URI": team.uri}, unknown),
-        (team.credentials("trainer", WRONG), unknown),
-        (team.credentials("reader"), "experiments/update (403): this user may not do that"),
-    ]
-    for variables, message in refused:
-        done = team.train("refused", timeout=30, PYTHONPROFILEIMPORTTIME="1", **variables)
-        assert (done.returncode, done.stdout) == (1, "")
-        lines = done.stderr.splitlines()
-        imported = {line.rpartition("| ")[2].strip() for line in lines if "import time:" in line}
-        assert "mlflow" in imported and "tensorflow" not in imported
-        [line] = [line for line in lines if "import time:" not in line]
-        assert line.startswith(f"error: tracking store {team.uri}: the server refuses {message}")
+    for password in ("", WRONG):
+        known = (
+            team.credentials("trainer", WRONG) if password else {"MLFLOW_TRACKING_URI": team.uri}
+        )
+        done = team.type(*team.command("refused"), **known)
+        assert_refused(team, done.status, done.stdout, done.stderr.splitlines(), unknown)
+    reader = team.credentials("reader") | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = team.train("refused", **reader)
+    lines = done.stderr.splitlines()
+    imported = {line.rpartition("| ")[2].strip() for line in lines if "import time:" in line}
+    assert "mlflow" in imported and "tensorflow" not in imported
+    told = [line for line in lines if "import time:" not in line]
+    may_not = "experiments/update (403): this user may not do that"
+    assert_refused(team, done.returncode, done.stdout, told, may_not)
     assert len(all_runs()) == before
+
+
+def assert_refused(team: Team, status: int, stdout: str, told: list[str], message: str) -> None:
+    [line] = told
+    assert line.startswith(f"error: tracking store {team.uri}: the server refuses {message}")
+    assert (status, stdout) == (1, "")
+
+
+@pytest.mark.parametrize(("host", "status"), [(NAME, 401), ("rebound.example.org", 403)])
+def test_requests_for_another_name_than_the_servers_are_refused(team, host, status):
+    connection = http.client.HTTPConnection(team.uri.removeprefix("http://"), timeout=10)
+    page = "/api/2.0/mlflow/experiments/get?experiment_id=1"
+    connection.request("GET", page, headers={"Host": host})
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("admin", ["add", "trainer"], "user trainer: is there already"),
+        ("admin", ["add", "anna", "trainr"], "role trainr: choose one of promoter, trainer"),
+        ("promoter", ["add", "anna"], "endpoint /api/3.0/mlflow/roles/list failed .* 403"),
+    ],
+)
+def test_users_are_added_once_with_known_roles_by_an_admin(as_user, name, arguments, message):
+    as_user(name)
+    with pytest.raises((ConfigError, MlflowException), match=message):
+        users.main(arguments)
 
 
 def test_a_reader_reads_and_cannot_move_the_alias(team, studies, champions, as_user):
@@ -219,13 +334,13 @@ def test_a_reader_reads_and_cannot_move_the_alias(team, studies, champions, as_u
     runs = len(all_runs())
     promote = ["promote", study_of(studies[0]), "--first"]
     commands = (["history"], ["compare"], ["ui", "--no-browser"], promote, ["rollback"])
-    with ThreadPoolExecutor(2) as pool:
-        history, compared, shown, *refused = pool.map(lambda c: team.fmnist("reader", *c), commands)
-    assert history.returncode == 0 and "version 2" in history.stdout, history.stderr
-    assert compared.returncode == 0 and "best_val_accuracy %" in compared.stdout, compared.stderr
-    assert shown.returncode == 0 and "/runs?workflowType=" in shown.stderr, shown.stderr
+    reader = team.credentials("reader")
+    history, compared, shown, *refused = (team.type("-m", "fmnist", *c, **reader) for c in commands)
+    assert history.status == 0 and "version 2" in history.stdout, history.stderr
+    assert compared.status == 0 and "best_val_accuracy %" in compared.stdout, compared.stderr
+    assert shown.status == 0 and "/runs?workflowType=" in shown.stderr, shown.stderr
     for done in refused:
-        assert done.returncode == 1
+        assert done.status == 1
         [line] = done.stderr.splitlines()
         assert re.match(r"error: the server refuses \S+ \(403\): this user may not do that", line)
     for name in ("reader", "trainer"):
@@ -258,7 +373,8 @@ def test_no_secret_is_in_the_databases_the_files_or_what_was_printed(team, studi
     assert {team.databases[0]} < known
     assert {Path(place).name for place in known} >= {"overrides.yaml", "multirun.yaml"}
     assert "trainer" in content(team.databases[1])
-    for secret in (*SECRETS.values(), COOKIES, WRONG):
+    drawn = [value for name, value in team.settings.items() if name != "SERVER_NAME"]
+    for secret in (*SECRETS.values(), *drawn, WRONG):
         assert [place for place, text in places.items() if secret.encode() in text] == []
 
 

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Write the settings of a new server, its secrets drawn anew:
+#   sh deploy/secrets.sh mlflow.example.org deploy/.env
+set -euC # C: a file that is there stays, for a database keeps the password that it was made with
+umask 077
+name=${1:?the name under which people reach the server}
+file=${2:?the file to write}
+
+secret() {
+  head -c 24 /dev/urandom | base64 | tr '+/' '-_'
+}
+
+cat > "$file" <<END
+SERVER_NAME=$name
+PGPASSWORD=$(secret)
+POSTGRES_PASSWORD=$(secret)
+MLFLOW_FLASK_SERVER_SECRET_KEY=$(secret)
+MLFLOW_AUTH_ADMIN_PASSWORD=$(secret)
+END
