@@ -23,6 +23,7 @@ Initializer = Enum(
 Normalization = Enum("Normalization", "none batch_norm batch_norm_before")
 Dropout = Enum("Dropout", "none dropout alpha_dropout")
 Engine = Enum("Engine", "compiled keras")
+Strategy = Enum("Strategy", "none mirrored")
 Metric = Enum("Metric", "best_val_accuracy last_val_accuracy")
 
 UNDECIDING = ("tracking", "study", "promote", "promotion", "output_dir", "resume", "rerun")
@@ -37,6 +38,7 @@ class Training:
     batch_size: int = number(at_least=1)
     engine: Engine = MISSING
     threads: int | None = number(at_least=1, at_most=1024)
+    strategy: Strategy = Strategy.none  # of runs that were recorded before there was a choice
 
 
 @dataclass

@@ -6,6 +6,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
+from fmnist.config import Config
 from fmnist.data import Dataset
 from fmnist.provenance import (
     ENVIRONMENT,
@@ -24,12 +25,12 @@ LONGEST = 200  # characters of anything else
 PACKAGES = 8  # that are named
 
 
-def differences(run: Run, dataset: Dataset) -> list[str]:
+def differences(run: Run, config: Config, dataset: Dataset) -> list[str]:
     """Return each difference, as "what: of the run; here ..."."""
-    return list(_differences(run, dataset))
+    return list(_differences(run, config, dataset))
 
 
-def _differences(run: Run, dataset: Dataset) -> Iterator[str]:
+def _differences(run: Run, config: Config, dataset: Dataset) -> Iterator[str]:
     tags, patch = run.data.tags, uncommitted()
     for what, then, now in (
         ("commit", tags.get("mlflow.source.git.commit"), commit()),
@@ -39,10 +40,10 @@ def _differences(run: Run, dataset: Dataset) -> Iterator[str]:
     ):
         if then != now:
             yield _told(what, then, now)
-    here, recorded = environment(), _environment_of(run)
-    for what in ("python", "processor", "flags"):
-        if recorded.get(what) != here[what]:
-            yield _told(what, recorded.get(what), here[what])
+    here, recorded = environment(config), _environment_of(run)
+    for what in ("python", "processor", "flags", "devices"):
+        if recorded.get(what) != here.get(what):
+            yield _told(what, recorded.get(what), here.get(what))
     yield from _requirements(artifact(run.info.run_id, REQUIREMENTS) or b"")
 
 

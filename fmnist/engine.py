@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from textwrap import shorten
@@ -49,10 +49,7 @@ class CompiledEpoch:
     """
 
     def __init__(self, model: keras.Model, examples: int, batch_size: int) -> None:
-        with copying():
-            self.twin = keras.models.clone_model(model, clone_function=fast_copy)
-            self.twin.compile_from_config(model.get_compile_config())
-        build_state(self.twin)
+        self.twin = twin_of(model, fast_copy)
         self.batch_size, self.steps = batch_size, examples // batch_size
         image, dtype = model.input_shape[1:], model.inputs[0].dtype
         batch = (tf.TensorSpec((None, *image), dtype), tf.TensorSpec((None,), tf.uint8))
@@ -171,6 +168,19 @@ def structure(model: keras.Model) -> str:
             del compiled["optimizer"]["config"]["learning_rate"]
         whole = [model.get_config(), compiled]
         return json.dumps(whole, default=keras.saving.serialize_keras_object)
+
+
+def twin_of(model: keras.Model, copy: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
+    """Return a model like `model`, compiled alike, of copies of its layers, with its own state.
+
+    Raises:
+        CannotCompile: if the model cannot be copied.
+    """
+    with copying():
+        twin = keras.models.clone_model(model, clone_function=copy)
+        twin.compile_from_config(model.get_compile_config())
+    build_state(twin)
+    return twin
 
 
 def build_state(model: keras.Model) -> None:

@@ -91,11 +91,12 @@ def run(config: Config, original: Run | None = None) -> Outcome:
     with importing_tensorflow():
         from fmnist import training  # only now, because TensorFlow takes seconds to import
 
-    if original:
-        told = differences(original, dataset) or ["code, libraries, machine and data are the same"]
-        log.info("\n".join(f"run {original.info.run_id}: {line}" for line in told))
     assert config.training.threads is not None
     training.use_threads(config.training.threads)
+    if original:
+        same = "code, libraries, machine and data are the same"
+        told = differences(original, config, dataset) or [same]
+        log.info("\n".join(f"run {original.info.run_id}: {line}" for line in told))
     study = until_answered(lambda: resumption.current_study(store), patience)
     if earlier:
         resumption.check_same(earlier, dataset)

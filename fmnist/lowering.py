@@ -29,10 +29,14 @@ def kept(layer: keras.layers.Dropout, inputs: tf.Tensor) -> tf.Tensor:
     """Draw which elements of `inputs` are kept, as 1 or 0, with the layer's rate and own seed.
 
     Keras leaves the generator to XLA, which takes a slow one; Philox costs nothing beside the
-    layer itself.
+    layer itself. Of devices that share a batch (`fmnist.mirrored`) each draws for the whole batch
+    and takes what is of its share, so that their number sways nothing.
     """
     seed = tf.cast(layer.seed_generator.next(), tf.int32)
-    uniform = tf.random.stateless_uniform(tf.shape(inputs), seed, alg="philox")
+    device = tf.distribute.get_replica_context()
+    shares = tf.concat([[device.num_replicas_in_sync], tf.shape(inputs)], 0)
+    uniform = tf.random.stateless_uniform(shares, seed, alg="philox")
+    uniform = uniform[device.replica_id_in_sync_group]
     return tf.cast(uniform >= layer.rate, inputs.dtype)
 
 

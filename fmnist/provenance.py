@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from fmnist import PROJECT, jobs
-from fmnist.config import Config
+from fmnist.config import Config, Strategy
 
 CHANGES, REQUIREMENTS = "code/uncommitted.diff", "environment/requirements.txt"
 """Where a run keeps these, among its artifacts."""
@@ -58,12 +58,12 @@ def choices() -> dict[str, str]:
     return own
 
 
-def environment() -> dict[str, Any]:
+def environment(config: Config) -> dict[str, Any]:
     """Return the library versions, the processor, the thread counts and what else sways a run."""
     import tensorflow as tf
 
     threading = tf.config.threading
-    return numerics() | {
+    return numerics(config) | {
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
         "platform": platform.platform(),
@@ -73,7 +73,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def numerics() -> dict[str, Any]:
+def numerics(config: Config) -> dict[str, Any]:
     """Return what sways the bits of the weights, beside configuration, data and code."""
     import tensorflow as tf
 
@@ -83,7 +83,20 @@ def numerics() -> dict[str, Any]:
         "numpy": version("numpy"),
         "processor": processor(),
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
+        **({"devices": replicas(config)} if config.training.strategy is Strategy.mirrored else {}),
     }
+
+
+def replicas(config: Config) -> int:
+    """Return how many devices share each batch: all GPUs of this host, without any its CPUs.
+
+    A CPU is one device, unless somebody told TensorFlow to divide it.
+    """
+    import tensorflow as tf
+
+    if config.training.strategy is Strategy.none:
+        return 1
+    return len(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU"))
 
 
 def usable_processors() -> int:
@@ -99,7 +112,7 @@ def signature(config: Config, fingerprint: str) -> str:
     It is the SHA-256 (hexadecimal) of the resolved configuration, the data's fingerprint, the code
     of this package, and what else sways the bits.
     """
-    whole = [config.params(), fingerprint, code_digest(), numerics()]
+    whole = [config.params(), fingerprint, code_digest(), numerics(config)]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

@@ -113,7 +113,7 @@ def check_same(earlier: Earlier, dataset: Dataset) -> None:
     """
     begun_as = earlier.run.data.tags[SIGNATURE_TAG]
     if signature(earlier.config, dataset.fingerprint) != begun_as:
-        differing = differences(earlier.run, dataset) or ["its configuration"]
+        differing = differences(earlier.run, earlier.config, dataset) or ["its configuration"]
         raise ConfigError(
             f"resume={earlier.run_id}: would not come to the same weights any more: "
             f"{'; '.join(differing)}; with what it began with it goes on, or anew: "

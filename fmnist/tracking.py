@@ -240,7 +240,7 @@ def _choices(run: Run) -> dict[str, str]:
 def _log_inputs(config: Config, dataset: Dataset) -> None:
     """Log all that it takes to repeat the run; the data sets last, which tell that it is done."""
     mlflow.log_text(recorded.record(config), recorded.CONFIGURATION)
-    mlflow.log_dict(environment(), ENVIRONMENT)
+    mlflow.log_dict(environment(config), ENVIRONMENT)
     mlflow.log_text(installed(), REQUIREMENTS)
     if patch := uncommitted():
         _log_file(CHANGES, lambda path: path.write_bytes(patch))

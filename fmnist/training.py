@@ -3,6 +3,7 @@
 import gc
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from fmnist.data import Dataset, Part
 from fmnist.engine import CannotCompile, CompiledEpoch, compiled_epoch
 from fmnist.errors import ConfigError
 from fmnist.health import LayerHealth
+from fmnist.mirrored import SharedSteps, strategy
 from fmnist.models import build
 from fmnist.provenance import usable_processors
 from fmnist.snapshot import Snapshot, Snapshots, digest_of_weights
@@ -84,8 +86,19 @@ def program_for(
     dataset: Dataset,
     config: Config,
     callbacks: Sequence[keras.callbacks.Callback],
-) -> CompiledEpoch | None:
-    """Return the compiled engine's program, still compiling; None where stock Keras trains."""
+) -> CompiledEpoch | SharedSteps | None:
+    """Return the compiled engine's program, still compiling, or the steps that devices share.
+
+    None where stock Keras trains on one device.
+
+    Raises:
+        ConfigError: if there are several devices, and they cannot share the batches.
+    """
+    devices = strategy(config)
+    if devices:
+        if config.training.engine is Engine.compiled:
+            log.warning(FALL_BACK, "XLA compiles for one device, not for several")
+        return SharedSteps(model, devices)
     if config.training.engine is Engine.keras:
         return None
     try:
@@ -132,20 +145,20 @@ def fit(
     dataset: Dataset,
     config: Config,
     callbacks: Sequence[keras.callbacks.Callback],
-    program: CompiledEpoch | None,
+    program: CompiledEpoch | SharedSteps | None,
     run_id: str,
     earlier: Snapshot | None,
 ) -> Fitted:
     """Train, by `program` if it is given and compiles, else by stock Keras.
 
-    Both engines see the same batches in the same order.
+    All see the same batches in the same order.
 
     Args:
         model: built and compiled.
         dataset: to train on.
         config: of the run.
         callbacks: those of the configuration.
-        program: of the compiled engine.
+        program: what `program_for` returned.
         run_id: of the MLflow run.
         earlier: where training goes on; None: it begins.
     """
@@ -174,7 +187,7 @@ def fit(
         model.fit(data, steps_per_epoch=steps, callbacks=watching, **fitting)
         return Fitted(history.history, snapshots.digests)
 
-    if program is not None:
+    if isinstance(program, CompiledEpoch):
         try:
             with program.lent_to(model, dataset.train):
                 return fitted(orders, 1, Engine.compiled)
@@ -182,7 +195,8 @@ def fit(
             log.warning(FALL_BACK, reason)
     size = config.training.batch_size
     batches = in_batches(dataset.train, orders, size)
-    return fitted(batches, -(-len(dataset.train) // size), Engine.keras)
+    with program.lent_to(model) if isinstance(program, SharedSteps) else nullcontext():
+        return fitted(batches, -(-len(dataset.train) // size), Engine.keras)
 
 
 def _continue_files(callbacks: Sequence[keras.callbacks.Callback], epochs: int) -> None:

@@ -57,6 +57,7 @@ def test_defaults_are_the_tutorials(config):
         "training.batch_size": 32,
         "training.engine": "compiled",
         "training.threads": None,
+        "training.strategy": "none",
         "seed": 42,
     }
 
