@@ -7,11 +7,11 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from copies import Original, fill
 from mlflow.store.tracking.dbmodels.models import SqlLoggedModel, SqlRun
-from sqlalchemy import Engine, create_engine, event, insert, select, update
+from sqlalchemy import Engine, create_engine, event, update
 
 from conftest import QUICK, composed, copy_store
+from copies import Original, fill
 from fmnist import __main__, config, doctor, promotion, resumption, study
 from fmnist.building import create
 from fmnist.comparison import Statement
@@ -20,17 +20,20 @@ from fmnist.experiment import with_threads
 from fmnist.liveness import SIGNATURE_TAG
 from fmnist.store import SWEEP_TAG, Store, existing_store, study_of
 
-OTHERS = 50  # studies
+FEW, MANY = 2, 50  # other studies
+READ = (SqlRun, SqlLoggedModel)
 
 
 @pytest.fixture(scope="module")
-def crowded(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a store with a study, and with many others, which are copies of it."""
-    folder = tmp_path_factory.mktemp("crowded")
-    copy_store(study, folder)
-    uri = f"sqlite:///{folder}/mlflow.db"
-    fill(uri, Original.of(uri), range(1, OTHERS + 1))
-    return folder
+def crowded(study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
+    """The addresses of stores with a study and few or many others, which are copies of it."""
+    uris = {}
+    for others in (FEW, MANY):
+        folder = tmp_path_factory.mktemp("crowded")
+        copy_store(study, folder)
+        uris[others] = f"sqlite:///{folder}/mlflow.db"
+        fill(uris[others], Original.of(uris[others]), range(1, others + 1))
+    return uris
 
 
 @contextmanager
@@ -48,9 +51,6 @@ def reading() -> Iterator[Counter]:
     finally:
         for listener in listeners:
             event.remove(*listener)
-
-
-READ = (SqlRun, SqlLoggedModel)
 
 
 def compare(store: Store) -> None:
@@ -81,33 +81,26 @@ def find_the_earlier_self(store: Store) -> None:
 
 
 @pytest.mark.parametrize("command", [compare, page, promote, begin_a_sweep, find_the_earlier_self])
-def test_it_reads_as_much_in_a_store_of_many_studies_as_in_that_of_one(
-    study, crowded, tmp_path, monkeypatch, command
-):
-    copy_store(study, tmp_path)
-    read = []
-    for folder in (tmp_path, crowded):
-        uri = f"sqlite:///{folder}/mlflow.db"
+def test_it_reads_as_much_beside_many_studies_as_beside_few(crowded, monkeypatch, command):
+    read = {}
+    for others, uri in crowded.items():
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(uri)
         store = existing_store("fmnist")  # MLflow looks at the whole database when it opens it
-        with reading() as counts:
+        with reading() as read[others]:
             command(store)
-        read.append(counts)
-    assert read[0] == read[1]
-    assert 0 < read[1]["SqlRun"] < OTHERS
+    assert read[FEW]["SqlRun"]
+    assert read[FEW] == read[MANY]
 
 
-def test_a_model_half_logged_is_found_behind_many_whole_ones(crowded, tmp_path):
-    mlflow.set_tracking_uri(f"sqlite:///{crowded}/mlflow.db")
+def test_a_model_half_logged_is_found_behind_many_whole_ones(crowded):
+    mlflow.set_tracking_uri(crowded[MANY])
     client = mlflow.MlflowClient()
     run = client.create_run("1").info.run_id
     client.set_terminated(run, "KILLED")
     half = client.create_logged_model("1", source_run_id=run).model_id
-    with create_engine(f"sqlite:///{crowded}/mlflow.db").begin() as connection:
-        oldest = {"creation_timestamp_ms": 0}
-        connection.execute(
-            update(SqlLoggedModel).where(SqlLoggedModel.model_id == half).values(oldest)
-        )
-    [found] = doctor.of_models(existing_store(None))
+    with create_engine(crowded[MANY]).begin() as connection:
+        first = update(SqlLoggedModel).where(SqlLoggedModel.model_id == half)
+        connection.execute(first.values(creation_timestamp_ms=0))
+    [found] = doctor.of_models(Store(crowded[MANY], "1"))
     assert half in found.what
