@@ -279,28 +279,34 @@ def as_table(figures: dict[str, dict[int, Figures]]) -> str:
     for store, by_size in figures.items():
         *_, before, last = by_size.values()
         for operation, values in last.items():
-            seconds = [one[operation]["seconds"] for one in by_size.values()]
-            growth = values["seconds"] / before[operation]["seconds"]
-            cells = [*(f"{one:.3g}" for one in seconds), f"{growth:.1f}", f"{values['MB']:.0f}"]
-            rows.append([store, operation, *cells])
-    sizes = [f"{size:,} runs: s" for size in next(iter(figures.values()))]
-    return table(["store", "", *sizes, "tenfold runs: times as long", "MB at most"], rows)
+            seconds = [f"{one[operation]['seconds']:.3g}" for one in by_size.values()]
+            growth = f"{values['seconds'] / before[operation]['seconds']:.1f}"
+            rows.append([store, operation, *seconds, growth, f"{values['MB']:.0f}"])
+    sizes = [f"{size:,}" for size in next(iter(figures.values()))]
+    columns = [f"{size} runs: s" for size in sizes]
+    return table(["store", "", *columns, f"{sizes[-1]} / {sizes[-2]}", "MB at the end"], rows)
 
 
 def picture(figures: dict[str, dict[int, Figures]]) -> Figure:
     """Draw the seconds of each operation against the number of runs."""
-    figure = Figure(figsize=(5.2 * len(figures), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-    for one, (name, by_size) in zip(axes, figures.items(), strict=True):
-        for operation, colour in zip(next(iter(by_size.values())), COLOURS, strict=True):
+    figure = Figure(figsize=(5.2 * len(figures), 4.8), layout="constrained")
+    panels = figure.subplots(1, len(figures), sharey=True, squeeze=False)[0]
+    for axes, (store, by_size) in zip(panels, figures.items(), strict=True):
+        sizes = list(by_size)
+        for operation, colour in zip(by_size[sizes[0]], COLOURS, strict=True):
             seconds = [operations[operation]["seconds"] for operations in by_size.values()]
-            one.loglog(list(by_size), seconds, "o-", color=colour, label=operation)
-        one.set(title=name, xlabel="runs in the store")
-        one.set_xticks(list(by_size), [f"{size:,}" for size in by_size])
-        one.minorticks_off()
-        one.grid(alpha=0.3)
-    axes[0].set_ylabel("seconds")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+            axes.loglog(sizes, seconds, "o-", color=colour, label=operation)
+        axes.loglog(
+            sizes, [size / 3e4 for size in sizes], "--", color="#999999", label="linear growth"
+        )
+        axes.set(title=store, xlabel="runs in the store")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("seconds")
+    lines = panels[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
