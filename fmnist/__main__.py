@@ -191,8 +191,7 @@ def history(options: argparse.Namespace) -> None:
     from fmnist.store import existing_store
 
     existing_store(None)
-    found = ledger.find_ledger()
-    decisions = found.decisions() if found else []
+    decisions = ledger.all_decisions()
     print(ledger.as_table(decisions if options.all else ledger.changes(decisions)))
 
 

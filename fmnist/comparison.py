@@ -57,10 +57,14 @@ class Statement:
 
 @dataclass(frozen=True)
 class Variant:
-    """All runs of one variant; accuracies are fractions, `values` and `run_ids` by seed."""
+    """All runs of one variant; accuracies are fractions, what is a mapping is by seed.
+
+    `artifacts` is where those of each run lie.
+    """
 
     name: str
     run_ids: Mapping[int, str]
+    artifacts: Mapping[int, str]
     values: Mapping[int, float]
     estimate: Estimate
     test: Estimate
@@ -160,6 +164,7 @@ def _variant(name: str, runs: Sequence[Trained], metric: str) -> Variant:
     return Variant(
         name,
         {seed: run.run_id for seed, run in finished.items()},
+        {seed: run.artifacts for seed, run in finished.items()},
         dict(zip(finished, values, strict=True)),
         mean_interval(values),
         mean_interval(all_of(METRICS[metric])),

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import LoggedModelStatus, Run
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
 
@@ -27,10 +27,11 @@ from fmnist.errors import (
 from fmnist.ledger import find_ledger
 from fmnist.liveness import FOLDER_TAG, INTERRUPTED, SILENCE, status
 from fmnist.recorded import config_of_run
-from fmnist.store import Store, existing_store, if_there
+from fmnist.store import Store, existing_store, if_there, search
 from fmnist.terminal import importing_tensorflow
 
 KILLED = "KILLED"
+RUNNING = "attributes.status = 'RUNNING'"
 RUN_ID, MODEL_ID = re.compile("[0-9a-f]{32}"), re.compile("m-[0-9a-f]{32}")
 SHOWN = 3  # names of what is found in numbers
 STRAY = "stray"  # folder among the artifacts, for those that belong to nothing
@@ -136,8 +137,7 @@ def of_checkouts() -> Iterator[Finding]:
 
 def of_runs(store: Store) -> Iterator[Finding]:
     """Find the runs that are RUNNING in the store while nothing runs."""
-    running = "attributes.status = 'RUNNING'"
-    for run in mlflow.search_runs(_experiments(), filter_string=running, output_format="list"):
+    for run in mlflow.search_runs(_experiments(), filter_string=RUNNING, output_format="list"):
         if status(run) == INTERRUPTED:
             yield _interrupted(store, run)
 
@@ -186,9 +186,9 @@ def of_decisions(_: Store) -> Iterator[Finding]:
     if ledger is None:
         return
     taken = ledger.run_ids()
-    for run in mlflow.search_runs([ledger.experiment_id], output_format="list"):
+    for run in search(Store("", ledger.experiment_id), RUNNING):
         run_id, age = run.info.run_id, time.time() - run.info.start_time / 1000
-        if run.info.status != "RUNNING" or age < SILENCE:
+        if age < SILENCE:
             continue
         if run_id in taken:
             settle = partial(registry.settle, ledger)
@@ -201,14 +201,23 @@ def of_decisions(_: Store) -> Iterator[Finding]:
 def of_models(_: Store) -> Iterator[Finding]:
     """Find models whose logging was cut short, of runs that have ended."""
     client = mlflow.MlflowClient()
-    for experiment_id in _experiments():
-        for model in client.search_logged_models([experiment_id]):
-            if model.status != LoggedModelStatus.PENDING or not model.source_run_id:
-                continue
-            run = if_there(mlflow.get_run, model.source_run_id)
-            if run and run.info.status != "RUNNING":
-                delete = partial(client.delete_logged_model, model.model_id)
-                yield Finding(f"model {model.model_id}: half logged", "--fix deletes it", delete)
+    for model in _models(client):
+        if model.status != LoggedModelStatus.PENDING or not model.source_run_id:
+            continue  # MLflow's filter knows no status
+        run = if_there(mlflow.get_run, model.source_run_id)
+        if run and run.info.status != "RUNNING":
+            delete = partial(client.delete_logged_model, model.model_id)
+            yield Finding(f"model {model.model_id}: half logged", "--fix deletes it", delete)
+
+
+def _models(client: mlflow.MlflowClient) -> Iterator[LoggedModel]:
+    """Yield all models, a page after the other: one page is all that a search returns."""
+    experiments = _experiments()
+    page = client.search_logged_models(experiments)
+    yield from page
+    while page.token:
+        page = client.search_logged_models(experiments, page_token=page.token)
+        yield from page
 
 
 def of_artifacts(store: Store) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from fmnist.errors import PromotionError
-from fmnist.store import Store, find_or_create_experiment, if_there, search
+from fmnist.store import Store, find_or_create_experiment, find_run, if_there, search
 from fmnist.terminal import table
 
 MODEL = "fmnist"
@@ -38,14 +38,8 @@ class Ledger:
         Raises:
             PromotionError: if one was deleted.
         """
-        taken = self.run_ids()
         runs = {run.info.run_id: run for run in search(Store("", self.experiment_id))}
-        if missing := [run_id for run_id in taken if run_id not in runs]:
-            raise PromotionError(
-                f"decision {missing[0]}: was deleted; restore it: mlflow runs restore "
-                f"--run-id {missing[0]}"
-            )
-        return [runs[run_id] for run_id in taken]
+        return [runs.get(run_id) or find_decision(run_id) for run_id in self.run_ids()]
 
     def run_ids(self) -> list[str]:
         """Return the run id of each decision, the first one first."""
@@ -64,6 +58,26 @@ class Ledger:
     def _places(self) -> dict[str, str]:
         places: dict[str, str] = mlflow.get_run(self.run_id).data.params
         return places
+
+
+def find_decision(run_id: str) -> Run:
+    """Return the run of a decision.
+
+    Raises:
+        PromotionError: if it was deleted.
+    """
+    run = find_run(run_id)
+    if run is None:
+        raise PromotionError(
+            f"decision {run_id}: was deleted; restore it: mlflow runs restore --run-id {run_id}"
+        )
+    return run
+
+
+def all_decisions() -> list[Run]:
+    """Return the run of each decision, the first one first."""
+    ledger = find_ledger()
+    return ledger.decisions() if ledger else []
 
 
 def _key(place: int) -> str:

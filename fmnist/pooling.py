@@ -10,7 +10,8 @@ from fmnist.errors import ComparisonError
 class Trained:
     """One run: how it ended (FINISHED, FAILED, diverged, ...), its params, facts and metrics.
 
-    `facts` is what must be equal, too, for runs to be pooled: data, code, engine.
+    `facts` is what must be equal, too, for runs to be pooled: data, code, engine. `artifacts` is
+    where they lie.
     """
 
     run_id: str
@@ -18,6 +19,7 @@ class Trained:
     params: Mapping[str, str]
     facts: Mapping[str, str]
     metrics: Mapping[str, float]
+    artifacts: str
 
     @property
     def seed(self) -> int:

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import mlflow
 import numpy as np
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from numpy.typing import NDArray
 
 from fmnist.comparison import Comparison
@@ -73,8 +74,8 @@ def _artifacts(comparison: Comparison, name: str) -> dict[str, dict[int, bytes]]
     """Return the file `name` of the runs that logged it, by variant and seed."""
     files: dict[str, dict[int, bytes]] = {}
     for variant in comparison.variants:
-        for seed, run_id in variant.run_ids.items():
-            content = artifact(run_id, name)
+        for seed, place in variant.artifacts.items():
+            content = _content(place, name)
             if content is not None:
                 files.setdefault(variant.name, {})[seed] = content
     return files
@@ -82,14 +83,17 @@ def _artifacts(comparison: Comparison, name: str) -> dict[str, dict[int, bytes]]
 
 def artifact(run_id: str, name: str) -> bytes | None:
     """Return the content of a run's file `name`; None if the run logged no such file."""
-    client = mlflow.MlflowClient()
+    return _content(mlflow.get_run(run_id).info.artifact_uri, name)
+
+
+def _content(uri: str, name: str) -> bytes | None:
+    """Return the content of the file `name` among the artifacts at `uri`, if it is there."""
     folder = str(PurePosixPath(name).parent)
-    listed = client.list_artifacts(run_id, None if folder == "." else folder)
+    listed = get_artifact_repository(uri).list_artifacts(None if folder == "." else folder)
     if name not in {file.path for file in listed}:
         return None
-    uri = f"{client.get_run(run_id).info.artifact_uri}/{name}"
     with TemporaryDirectory() as place:
-        path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place)
+        path = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{name}", dst_path=place)
         return Path(path).read_bytes()
 
 

@@ -15,7 +15,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from fmnist.decision import Decision
 from fmnist.errors import ModelError, PromotionError, is_refused
-from fmnist.ledger import MODEL, Ledger, champion_after, find_ledger, open_ledger
+from fmnist.ledger import (
+    MODEL,
+    Ledger,
+    champion_after,
+    find_decision,
+    find_ledger,
+    open_ledger,
+)
 from fmnist.model_artifact import DIGEST_TAG, load_pyfunc, logged_models, verified
 from fmnist.store import Store, if_there
 
@@ -34,12 +41,12 @@ class State:
     """The registry at one moment.
 
     Attributes:
-        decisions: the run of each, the first one first.
+        decisions: how many were taken.
         champion: the version that the last of them made the champion; None: none, or deleted.
         aliased: the version that has the alias.
     """
 
-    decisions: list[Run]
+    decisions: int
     champion: int | None
     aliased: int | None
 
@@ -57,11 +64,12 @@ def state(settled: bool = True, moved_by_hand: bool = False) -> State:
     for _ in range(ATTEMPTS):
         aliased = version_of(CHAMPION)
         ledger = find_ledger()
-        decisions = ledger.decisions() if ledger else []
-        decided = champion_after(decisions[-1]) if decisions else None
+        taken = ledger.run_ids() if ledger else []
+        last = find_decision(taken[-1]) if taken else None
+        decided = champion_after(last) if last else None
         if decided and not find_version(decided):
             decided = None
-        if ledger and decisions and decisions[-1].info.status == "RUNNING":
+        if ledger and last and last.info.status == "RUNNING":
             if settled:
                 settle(ledger)
                 aliased = decided
@@ -77,7 +85,7 @@ def state(settled: bool = True, moved_by_hand: bool = False) -> State:
             f"the alias {CHAMPION} is at version {aliased or 'none'}, but the last decision made "
             f"it {decided or 'none'}: was it moved by hand? {back}"
         )
-    return State(decisions, *(int(v) if v else None for v in (decided, aliased)))
+    return State(len(taken), *(int(v) if v else None for v in (decided, aliased)))
 
 
 def take(
@@ -97,7 +105,7 @@ def take(
     )
     for name, content in files.items():
         client.log_text(run.info.run_id, content, name)
-    if ledger.append(len(before.decisions), run.info.run_id):
+    if ledger.append(before.decisions, run.info.run_id):
         settle(ledger)
         return dataclasses.replace(decision, record=run.info.run_id)
     client.set_tag(run.info.run_id, "outcome", "stale")
@@ -190,6 +198,12 @@ def logged_model_id(run: Run) -> str:
 def find_version(version: int | str) -> ModelVersion | None:
     """Return a version of the registered model; None if there is none of that number."""
     return if_there(mlflow.MlflowClient().get_model_version, MODEL, str(version))
+
+
+def versions() -> set[int]:
+    """Return the versions of the registered model."""
+    found = mlflow.MlflowClient().search_model_versions(f"name = '{MODEL}'")
+    return {int(one.version) for one in found}
 
 
 def version_at(version: int) -> ModelVersion:

@@ -6,7 +6,7 @@ from fmnist import registry
 from fmnist.decision import Decision, Outcome, Side, champion_stays
 from fmnist.errors import PromotionError
 from fmnist.gate import examine
-from fmnist.ledger import MODEL, champion_after
+from fmnist.ledger import MODEL, all_decisions, champion_after
 from fmnist.promotion import pages, signed
 from fmnist.statistics import mean_interval
 from fmnist.store import Store
@@ -56,15 +56,16 @@ def rollback(store: Store, to: int | None, why: str) -> Decision:
 
 
 def _earlier_champion(before: registry.State, to: int | None) -> int:
-    line = [int(made) for run in before.decisions if (made := champion_after(run))]
-    there = [version for version in line if registry.find_version(version)]
+    line = [int(made) for run in all_decisions() if (made := champion_after(run))]
+    known = registry.versions()
+    there = [version for version in line if version in known]
     earlier = [version for version in there if version != before.champion]
     if to is None and not earlier:
         raise PromotionError("rollback: there is no earlier champion")
     version = earlier[-1] if to is None else to
     if version not in there:
-        known = ", ".join(map(str, dict.fromkeys(earlier))) or "none"
-        raise PromotionError(f"version {version}: is no earlier champion; there are {known}")
+        others = ", ".join(map(str, dict.fromkeys(earlier))) or "none"
+        raise PromotionError(f"version {version}: is no earlier champion; there are {others}")
     if version == before.champion == before.aliased:
         raise PromotionError(f"version {version}: is the champion already")
     return version

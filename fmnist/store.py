@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +135,13 @@ def find_or_create_experiment(uri: str, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def search(store: Store, condition: str = "") -> list[Run]:
+def search(store: Store, condition: str = "", latest: int = sys.maxsize) -> list[Run]:
     """Return the runs of the experiment that fulfil MLflow's `condition`, in order of their start.
+
+    Args:
+        store: where.
+        condition: which; "": all.
+        latest: no more than so many, those that began last.
 
     Raises:
         TrackingError: if the condition is none.
@@ -144,12 +150,13 @@ def search(store: Store, condition: str = "") -> list[Run]:
         runs: list[Run] = mlflow.search_runs(
             [store.experiment_id],
             filter_string=condition,
-            order_by=["attributes.start_time ASC"],
+            max_results=latest,
+            order_by=["attributes.start_time DESC"],
             output_format="list",
         )
     except MlflowException as error:
         raise TrackingError(f"filter {condition}: {one_line(error)[:300]}") from error
-    return runs
+    return runs[::-1]
 
 
 def if_there(call: Callable[..., Thing], *arguments: Any) -> Thing | None:
@@ -175,5 +182,5 @@ def find_run(run_id: str) -> Run | None:
 
 def study_of(store: Store, sweep: str) -> str | None:
     """Return the run id of the study whose runs the sweep in the folder `sweep` makes."""
-    studies = search(store, f"tags.{SWEEP_TAG} = '{sweep}'")
+    studies = search(store, f"tags.{SWEEP_TAG} = '{sweep}'", latest=1)
     return str(studies[-1].info.run_id) if studies else None

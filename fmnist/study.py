@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -112,7 +113,7 @@ def _unfinished(store: Store, asked: str, command: str) -> Run | None:
     Raises:
         TrackingError: if it is being made.
     """
-    for run in reversed(search(store, f"tags.{SIGNATURE_TAG} = '{asked}'")):
+    for run in search(store, f"tags.{SIGNATURE_TAG} = '{asked}'", latest=1):
         if run.info.status == "FINISHED":
             return None
         if run.info.status == "RUNNING" and is_alive(run):
@@ -120,7 +121,8 @@ def _unfinished(store: Store, asked: str, command: str) -> Run | None:
             raise TrackingError(f"this very sweep is being made by {process}; rerun=true: again")
         print(f"study {run.info.run_id} goes on: what is finished is not trained again")
         return run
-    for run in search(store, f"tags.{SWEEP_TAG} LIKE '%' AND attributes.status != 'FINISHED'")[-1:]:
+    unfinished = f"tags.{SWEEP_TAG} LIKE '%' AND attributes.status != 'FINISHED'"
+    for run in search(store, unfinished, latest=1):
         if run.data.tags.get(COMMAND_TAG) == command:
             print(
                 f"study {run.info.run_id}, of the same command, does not go on: code of fmnist/ "
@@ -192,16 +194,18 @@ def latest(store: Store) -> str:
     Raises:
         TrackingError: if there is none.
     """
-    return studies(store)[-1][0]
+    return studies(store, latest=1)[0][0]
 
 
-def studies(store: Store) -> list[tuple[str, str, str, str, str]]:
-    """Return run id, name, begin, status and question of each study, the latest last.
+def studies(store: Store, latest: int = sys.maxsize) -> list[tuple[str, str, str, str, str]]:
+    """Return run id, name, begin, status and question of each study, or of the `latest` ones.
+
+    The latest is last.
 
     Raises:
         TrackingError: if there is none.
     """
-    runs = search(store, f"tags.{STUDY_TAG} LIKE '%'")
+    runs = search(store, f"tags.{STUDY_TAG} LIKE '%'", latest)
     if not runs:
         raise TrackingError("no study in this experiment yet: `train.py -m` makes one; or --runs")
     return [
@@ -256,7 +260,8 @@ def trained(run: Run) -> Trained:
     if tags.get("error", "").startswith("TrainingError"):
         ended = "diverged"
     facts = {name: tags[name] for name in FACTS if name in tags}
-    return Trained(run.info.run_id, ended, run.data.params, facts, run.data.metrics)
+    params, metrics = run.data.params, run.data.metrics
+    return Trained(run.info.run_id, ended, params, facts, metrics, run.info.artifact_uri)
 
 
 def pictures(answer: Comparison, healths: Mapping[str, Health]) -> dict[str, Figure]:

@@ -21,7 +21,7 @@ def trained(model, seed, accuracy, status="FINISHED", **changes):
     metrics |= {"best_epoch": 4, "parameters": 271410, "epoch_seconds": 1.1}
     for key, value in changes.items():
         (facts if key.replace("_", ".") in facts else params)[key.replace("_", ".")] = value
-    return Trained(f"{model}-{seed}", status, params, facts, metrics if accuracy else {})
+    return Trained(f"{model}-{seed}", status, params, facts, metrics if accuracy else {}, "")
 
 
 def runs():
