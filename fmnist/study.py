@@ -4,9 +4,10 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 
 import mlflow
@@ -23,6 +24,7 @@ from fmnist.config import Tracking
 from fmnist.diagnosis import Health
 from fmnist.errors import ComparisonError, TrackingError, one_line
 from fmnist.liveness import (
+    FOLDER_TAG,
     HOST_TAG,
     INTERRUPTED,
     PID_TAG,
@@ -237,12 +239,23 @@ def load(store: Store, run_id: str) -> tuple[Store, Statement, list[Trained]]:
     lists: dict[str, Any] = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
     statement = Statement(**(values | lists | {"study": run_id}))
     store = Store(store.uri, run.info.experiment_id)
-    return store, statement, runs_of(store, f"tags.{MLFLOW_PARENT_RUN_ID} = '{run_id}'")
+    children = search(store, f"tags.{MLFLOW_PARENT_RUN_ID} = '{run_id}'")
+    return store, statement, that_trained(sorted(children, key=_job))
+
+
+def _job(run: Run) -> int:
+    """Return the number of the job that made a run: those at once begin in any order."""
+    number = PurePath(run.data.tags.get(FOLDER_TAG, "")).name
+    return int(number) if number.isdecimal() else 0
 
 
 def runs_of(store: Store, condition: str | None) -> list[Trained]:
     """Return the runs that trained, of the experiment's that fulfil MLflow's `condition`."""
-    runs = search(store, condition or "")
+    return that_trained(search(store, condition or ""))
+
+
+def that_trained(runs: Iterable[Run]) -> list[Trained]:
+    """Return those of the runs that trained, and that are evidence."""
     # A study did not, though `mlflow run` gives it a param seed; nor did `mlflow run -e compare`.
     # A reproduction is no further evidence: it has the seed of a run that counts already.
     # Nor is a trial of a search: of many that were tried the best was kept, luck and all.
