@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,17 +46,22 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--experiment", default="tutorial", help="(%(default)s)")
-    study = parser.parse_args().experiment
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        sweeps = [
-            on_this_machine(folder, study, "basic", "one after another"),
-            on_this_machine(folder, study, "joblib", "two at once"),
-        ]
-        with two_nodes(folder) as cluster:
-            sweeps.append(on_cluster(cluster, study, "two nodes", disturbed=False))
-            sweeps.append(on_cluster(cluster, study, "two nodes, disturbed", disturbed=True))
-    print(table(*shown(sweeps)))
+    parser.add_argument("--keep", metavar="FOLDER", help="keep stores, models and logs there")
+    options = parser.parse_args()
+    with ExitStack() as cleanup:
+        place = options.keep or cleanup.enter_context(tempfile.TemporaryDirectory())
+        folder = Path(place).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        print(table(*shown(list(swept(folder, options.experiment)))))
+
+
+def swept(folder: Path, study: str) -> Iterator[Sweep]:
+    """Do the study in each way."""
+    yield on_this_machine(folder, study, "basic", "one after another")
+    yield on_this_machine(folder, study, "joblib", "two at once")
+    with two_nodes(folder) as cluster:
+        yield on_cluster(cluster, study, "two nodes", disturbed=False)
+        yield on_cluster(cluster, study, "two nodes, disturbed", disturbed=True)
 
 
 def on_this_machine(folder: Path, study: str, launcher: str, way: str) -> Sweep:
@@ -114,6 +120,7 @@ def came_of(way: str, seconds: float, database: Path, name: str) -> Sweep:
             f"SELECT count(*), count(DISTINCT run_uuid || key || step) FROM metrics "
             f"WHERE run_uuid IN ({own})"
         ).fetchall()
+    print(f"{way}: {seconds:.0f} s", flush=True)
     return Sweep(way, seconds, dict(digests), points, points - different)
 
 
