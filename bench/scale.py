@@ -47,7 +47,7 @@ sys.path.insert(0, str(PROJECT))
 from fmnist.config import Config, Tracking  # noqa: E402
 from fmnist.liveness import SIGNATURE_TAG  # noqa: E402
 from fmnist.store import Store, existing_store  # noqa: E402
-from fmnist.terminal import table  # noqa: E402
+from fmnist.terminal import importing_tensorflow, table  # noqa: E402
 
 SIZES = (100, 1_000, 10_000)
 MODELS = ("relu", "batch_norm", "selu", "selu_dropout", "selu_plain_dropout")
@@ -118,6 +118,8 @@ def typed(uri: str, command: tuple[str, ...]) -> dict[str, float]:
 
 def job(uri: str, folder: str, seed: int) -> Config:
     """Compose a training as those of the study are, which writes to `folder`."""
+    with importing_tensorflow():
+        import keras  # noqa: F401
     places = (f"output_dir={folder}", f"tracking.uri={uri}")
     with initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
         return Config.from_hydra(
