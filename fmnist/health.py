@@ -94,7 +94,9 @@ class LayerHealth(keras.callbacks.Callback):
 
     def _log(self, moments: int) -> None:
         """Log the first `moments` measurements, but for what had been logged of them before."""
-        files = MlflowClient().list_artifacts(self.run_id, "images")
+        # By the id of the run MLflow would look through the models of all runs, too.
+        images = f"{mlflow.get_run(self.run_id).info.artifact_uri}/images"
+        files = mlflow.artifacts.list_artifacts(artifact_uri=images)
         found = [f.path for f in files if f"/{PICTURES}+step+{moments - 1}+" in f.path]
         history, epochs = np.array(self.history[:moments]), self.params["epochs"]
         if not found:
