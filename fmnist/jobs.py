@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from fmnist.errors import FmnistError, can_be_put_right, one_line
+from fmnist.errors import FmnistError, TrainingError, can_be_put_right, one_line
 from fmnist.files import replacing
 
 FOLDER = "jobs"  # in that of the sweep
@@ -154,4 +154,6 @@ def end(done: JobReturn) -> None:
     log.error("error: %s", reason, exc_info=error if bug and ended.at_once else None)
     ended.report(ended=True, error=reason)
     if ended.at_once:
-        done.return_value = JobError(reason)  # another might not survive the way home
+        # Another might not survive the way home; of a divergence a search takes no offence.
+        kind = TrainingError if isinstance(error, TrainingError) else JobError
+        done.return_value = kind(reason)

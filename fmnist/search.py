@@ -140,10 +140,9 @@ class Search(Sweeper):
 
 
 def _tell(study: optuna.Study, number: int, returned: JobReturn) -> bool:
-    """Tell Optuna what came of a trial; return False if it failed for want of more than success."""
+    """Tell Optuna what came of a trial; return False if it failed, which divergence is not."""
     if returned.status is JobStatus.COMPLETED:
-        hopeless = STOPPED in study.get_trials(deepcopy=False)[number].user_attrs
-        if hopeless:
+        if STOPPED in study.get_trials(deepcopy=False)[number].user_attrs:
             study.tell(number, state=TrialState.PRUNED)
         else:
             study.tell(number, returned.return_value)

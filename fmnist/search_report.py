@@ -78,7 +78,7 @@ def finished(search: optuna.Study) -> list[FrozenTrial]:
 
 
 def ended(search: optuna.Study) -> str:
-    """Say how the trials ended: "60 trials: 22 finished, 38 stopped as hopeless"."""
+    """Say how the trials ended: "40 trials: 22 finished, 38 stopped as hopeless"."""
     states = Counter(trial.state for trial in search.trials)
     counts = [f"{states[state]} {word}" for state, word in ENDED.items() if states[state]]
     return f"{len(search.trials)} trials: {', '.join(counts)}"
