@@ -93,12 +93,19 @@ def best_trials(search: optuna.Study) -> str:
     rows = [
         [
             f"{trial.number} ({START})" if trial.number == 0 else str(trial.number),
-            "-" if trial.value is None else f"{100 * trial.value:.2f}",
+            _value(trial),
             *(as_typed(trial.params)[key] for key in keys),
         ]
         for trial in shown
     ]
     return table(heads, rows)
+
+
+def _value(trial: FrozenTrial) -> str:
+    if trial.value is None:
+        return "-"
+    epoch = trial.user_attrs.get(STOPPED)
+    return f"{100 * trial.value:.2f}" + (f" (epoch {epoch})" if epoch else "")
 
 
 def sentence(search: optuna.Study, answer: Comparison | None) -> str:
@@ -129,7 +136,7 @@ def _anew(search: optuna.Study, answer: Comparison | None) -> float | None:
 
 
 def picture(search: optuna.Study) -> Figure:
-    """Draw each trial's accuracy with the best so far, and all over the epochs."""
+    """Draw each trial's accuracy with the best so far, and all over the epochs; not the worst."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _draw_history(left, search)
@@ -142,6 +149,11 @@ def picture(search: optuna.Study) -> Figure:
         if STOPPED in trial.user_attrs and steps:
             right.plot(max(steps), steps[max(steps)], "x", color=GREY)
     right.set(xlabel="epoch", title="grey: stopped as hopeless; black: the best")
+    values = [trial.value for trial in search.trials if trial.value is not None]
+    middle = float(np.median(values))
+    if middle < search.best_value:  # what is far below would press the others together
+        space = search.best_value - middle
+        left.set_ylim(middle - 2 * space, search.best_value + space / 2)
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
