@@ -2,28 +2,45 @@
 
 import logging
 import os
-import sys
+import socket
 from collections.abc import Sequence
 from typing import Any
 
 import ray
-from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray, start_ray
 from hydra_plugins.hydra_ray_launcher.ray_launcher import RayLauncher
-from omegaconf import open_dict
+from omegaconf import DictConfig, open_dict
 from ray.exceptions import RayError
 
 from fmnist import jobs
-from fmnist.errors import one_line, sigterm_raises
+from fmnist.errors import ConfigError, one_line, sigterm_raises
+from fmnist.plugins import entered
 
+PATIENCE = 10.0  # seconds for the cluster to answer
 LAST_WORDS = 30.0  # seconds for jobs that are stopped to say so
 
 log = logging.getLogger(__name__)
 for quiet in ("hydra_plugins.hydra_ray_launcher", "ray._private.authentication"):
     logging.getLogger(quiet).setLevel(logging.ERROR)
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
+
+
+def check(launcher: DictConfig) -> None:
+    """Refuse an address at which nothing answers, for which Ray would wait minutes.
+
+    Raises:
+        ConfigError: if it is one, HOST:PORT; other ways to name a cluster are left to Ray.
+    """
+    host, _, port = str(launcher.ray.init.address).rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except OSError as error:
+        key = f"hydra.launcher.ray.init.address={host}:{port}"
+        raise ConfigError(f"{key}: no Ray cluster answers there: {one_line(error)}") from error
 
 
 class JobsOnRay(RayLauncher):
@@ -90,8 +107,4 @@ class JobsOnRay(RayLauncher):
             return killed.returned()
 
 
-PACKAGE = "hydra_plugins.fmnist_cluster"  # Hydra launches by nothing that is elsewhere
-NAME = f"{PACKAGE}.{JobsOnRay.__name__}"
-JobsOnRay.__module__ = PACKAGE
-sys.modules[PACKAGE] = sys.modules[__name__]
-Plugins.instance().register(JobsOnRay)
+NAME = entered(JobsOnRay)

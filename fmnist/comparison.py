@@ -136,7 +136,8 @@ def _check_question(statement: Statement, runs: Sequence[Trained]) -> None:
     if not 0 < statement.min_effect < 1:
         raise ComparisonError(f"min_effect {statement.min_effect}: must be above 0 and below 1")
     if not runs:
-        raise ComparisonError("no run matches: there is nothing to compare")
+        search = "; what a search found is told below search/ in its run" if statement.names else ""
+        raise ComparisonError(f"no run matches: there is nothing to compare{search}")
     for key in statement.by:
         if not any(key in run.params for run in runs):
             raise ComparisonError(f"by {key}: no run has such a param; it is named as it is typed")

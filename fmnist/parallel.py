@@ -1,21 +1,33 @@
 """Jobs of a sweep at once, on the processors of this machine: Hydra's joblib launcher, hardened."""
 
 import logging
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 from joblib.externals.loky.process_executor import TerminatedWorkerError
+from omegaconf import DictConfig
 
 from fmnist import jobs
-from fmnist.errors import sigterm_raises
+from fmnist.errors import ConfigError, sigterm_raises
+from fmnist.plugins import entered
 from fmnist.provenance import usable_processors
 
 log = logging.getLogger(__name__)
 logging.getLogger("hydra_plugins.hydra_joblib_launcher._core").setLevel(logging.WARNING)
+
+
+def check(launcher: DictConfig) -> None:
+    """Refuse a number of jobs at once that is none.
+
+    Raises:
+        ConfigError: if it is.
+    """
+    if not isinstance(launcher.n_jobs, int) or launcher.n_jobs == 0:
+        raise ConfigError(
+            f"hydra.launcher.n_jobs={launcher.n_jobs}: must be at least 1, or -1: as many as fit"
+        )
 
 
 class JobsAtOnce(JoblibLauncher):
@@ -80,8 +92,4 @@ class JobsAtOnce(JoblibLauncher):
             return killed.returned()
 
 
-PACKAGE = "hydra_plugins.fmnist"  # Hydra launches by nothing that is elsewhere
-NAME = f"{PACKAGE}.{JobsAtOnce.__name__}"
-JobsAtOnce.__module__ = PACKAGE
-sys.modules[PACKAGE] = sys.modules[__name__]
-Plugins.instance().register(JobsAtOnce)
+NAME = entered(JobsAtOnce)

@@ -4,7 +4,6 @@ Optuna suggests (and keeps what was suggested and came of it in a journal), what
 chosen does the jobs, and a job asks Optuna after each epoch whether it is hopeless (`trial.py`).
 """
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -31,6 +30,7 @@ from fmnist.comparison import Statement
 from fmnist.config import Study
 from fmnist.errors import ConfigError, TrainingError
 from fmnist.limits import check
+from fmnist.plugins import entered
 from fmnist.pooling import variant_name
 from fmnist.trial import STOPPED, open_study
 
@@ -225,6 +225,8 @@ def statement(config: DictConfig, asked: Study) -> Statement:
     """
     search = config.hydra.sweeper
     for key in ("trials", "batch"):
+        if not isinstance(search[key], int):
+            raise ConfigError(f"hydra.sweeper.{key}={search[key]}: must be a whole number")
         check(f"hydra.sweeper.{key}", search[key], {"at_least": 1})
     arguments: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     keys = list(parsed(search.params or {}, arguments)[1])
@@ -233,11 +235,12 @@ def statement(config: DictConfig, asked: Study) -> Statement:
         raise ConfigError("hydra.sweeper.params: nothing is searched; KEY=interval(0.1,0.5), say")
     if "seed" in keys:
         raise ConfigError("seed: is not searched; hydra.sweeper.fresh_seeds judge the best")
-    seeds = tuple(search.fresh_seeds)
-    if len(set(seeds) - {config.seed}) < max(2, len(seeds)):
+    seeds = search.fresh_seeds if OmegaConf.is_list(search.fresh_seeds) else []
+    fresh = {seed for seed in seeds if isinstance(seed, int)} - {config.seed}
+    if len(fresh) < max(2, len(seeds)):
         raise ConfigError(
-            f"hydra.sweeper.fresh_seeds={list(seeds)}: must be two or more, none twice, and not "
-            f"{config.seed}, which the trials have"
+            f"hydra.sweeper.fresh_seeds={search.fresh_seeds}: must be a list of two or more, none "
+            f"twice, and not {config.seed}, which the trials have"
         )
     if asked.baseline is not None:
         raise ConfigError("study.baseline: a search compares its best with where it began")
@@ -249,13 +252,9 @@ def statement(config: DictConfig, asked: Study) -> Statement:
         START,
         asked.min_effect,
         2,
-        seeds,
+        tuple(seeds),
         names={began: START},
     )
 
 
-PACKAGE = "hydra_plugins.fmnist_search"  # Hydra sweeps by nothing that is elsewhere
-NAME = f"{PACKAGE}.{Search.__name__}"
-Search.__module__ = PACKAGE
-sys.modules[PACKAGE] = sys.modules[__name__]
-Plugins.instance().register(Search)
+NAME = entered(Search)

@@ -57,6 +57,8 @@ def conclude(opened: OpenStudy, folder: str, answer: Comparison | None) -> None:
     said = sentence(search, answer)
     text = f"{ended(search)}\n\n{best_trials(search)}\n\n{said}"
     print(f"\n{text}")
+    if answer is None:  # else the comparison has told
+        print(f"\n{opened.store.look_at(client.get_run(opened.run_id))}")
     client.log_text(opened.run_id, text, "search/search.md")
     client.log_text(
         opened.run_id, search.trials_dataframe().to_csv(index=False), "search/trials.csv"

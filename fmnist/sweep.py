@@ -7,8 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -45,8 +44,18 @@ JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 held = ExitStack()
 """Shows other processes, as long as this one lives, that its sweeps are being made."""
 
-begun: list[tuple["OpenStudy", Promotion | None, Overview]] = []
-"""Studies under way, each with the rules by which it shall promote at its end, and its jobs."""
+
+class Begun(NamedTuple):
+    """A study under way; `rules` are those by which it shall promote at its end."""
+
+    opened: "OpenStudy"
+    rules: Promotion | None
+    overview: Overview
+    searches: bool
+
+
+begun: list[Begun] = []
+"""The studies under way."""
 
 
 class StudyCallback(Callback):
@@ -75,6 +84,7 @@ class StudyCallback(Callback):
                 raise ConfigError("resume=: one run goes on, without -m")
             _check_choices(swept)
             _check_metric(asked.metric, config.callbacks)
+            searches = config.hydra.sweeper._target_ == trial.SEARCH
             statement, planned = _statement(config, asked, swept)
             name = (
                 config.hydra.runtime.choices.get("experiment")
@@ -85,10 +95,10 @@ class StudyCallback(Callback):
             self.at_once = _prepare_plugins(config.hydra)
             held.enter_context(alive(folder))
             opened = study.begin(tracking, statement, name, folder, typed(), same)
-            if opened.earlier and planned:
+            if searches and opened.earlier and planned:
                 planned -= trial.continue_journal(opened.earlier, folder)
             overview = Overview(folder, planned, {*swept, "seed"})
-            begun.append((opened, rules if config.promote else None, overview))
+            begun.append(Begun(opened, rules if config.promote else None, overview, searches))
             if self.at_once:
                 overview.begin()
         except USER_ERRORS as error:
@@ -150,10 +160,12 @@ def _prepare_plugins(hydra: DictConfig) -> bool:
         if hydra.launcher._target_ == JOBLIB:
             from fmnist import parallel
 
+            parallel.check(hydra.launcher)
             hydra.launcher._target_ = parallel.NAME
         if hydra.launcher._target_ == RAY:
             from fmnist import cluster
 
+            cluster.check(hydra.launcher)
             hydra.launcher._target_ = cluster.NAME
         if hydra.sweeper._target_ == trial.SEARCH:
             from fmnist import search
@@ -237,7 +249,7 @@ def concluded_studies() -> Iterator[None]:
         raise
     except Exception as error:
         if begun and can_be_put_right(error):
-            overview = begun[-1][2]
+            overview = begun[-1].overview
             failed = overview.failures()
             if failed:
                 of = overview.planned or "the"
@@ -245,19 +257,18 @@ def concluded_studies() -> Iterator[None]:
         raise
     finally:
         while begun:
-            _conclude(*begun.pop(), status)
+            _conclude(begun.pop(), status)
         if failed:
             print("\n" + "\n".join(["failed:", *failed]))
 
 
-def _conclude(
-    opened: "OpenStudy", rules: Promotion | None, overview: Overview, status: str
-) -> None:
+def _conclude(study_begun: Begun, status: str) -> None:
     """End a study with its comparison and, if it shall, a promotion."""
     from fmnist import study
 
+    opened, rules, overview, searches = study_begun
     overview.end()
-    if Path(overview.sweep, trial.JOURNAL).is_file():
+    if searches:
         from fmnist import search_report
 
         search_report.name_best(opened, overview.sweep)

@@ -36,7 +36,8 @@ def continue_journal(earlier: str, folder: str) -> int:
     journal = Path(earlier, JOURNAL)
     if not journal.is_file():
         return 0
-    shutil.copy(journal, folder)
+    if Path(earlier).resolve() != Path(folder).resolve():
+        shutil.copy(journal, folder)
     return sum(one.state.is_finished() for one in open_study(folder).get_trials(deepcopy=False))
 
 

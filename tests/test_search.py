@@ -11,7 +11,7 @@ from optuna.distributions import FloatDistribution
 from fmnist import jobs
 from fmnist.errors import DataError, TrainingError
 from fmnist.search import _tell
-from fmnist.trial import STOPPED, open_study
+from fmnist.trial import STOPPED, continue_journal, open_study
 
 
 @pytest.fixture
@@ -43,3 +43,12 @@ def test_only_what_neither_finished_nor_was_hopeless_nor_diverged_has_failed(stu
     states = [trial.state.name for trial in study.trials]
     assert states == ["COMPLETE", "PRUNED", "PRUNED", "FAIL"]
     assert study.best_value == 0.9
+
+
+def test_a_search_goes_on_in_another_folder_and_in_its_own(study, tmp_path):
+    study.tell(0, 0.9)
+    (tmp_path / "other").mkdir()
+    for folder in (tmp_path, tmp_path / "other"):
+        assert continue_journal(str(tmp_path), str(folder)) == 1
+        assert open_study(str(folder)).best_value == 0.9
+    assert continue_journal(str(tmp_path / "nowhere"), str(tmp_path)) == 0
