@@ -1,11 +1,11 @@
 """Time a study one after another, on both processors and on a cluster of two nodes.
 
-    python bench/sweeps.py                      # the tutorial study, 40 minutes on 2 cores; as root
-    python bench/sweeps.py --experiment quick   # a first idea, 5 minutes
+    python bench/sweeps.py                      # the tutorial study, half an hour; as root
+    python bench/sweeps.py --experiment quick --disturb
 
-All ways give each job one thread, so that all must come to the same weights. On the cluster the
-study is done twice, the second time with the worker's link to the tracking server cut for 30 s and
-then the worker killed, which joins again afterwards.
+All ways give each job one thread, so that all must come to the same weights. With --disturb the
+cluster does the study once more, while the worker's link to the tracking server is cut for 30 s
+and then the worker is killed, which joins again afterwards.
 """
 
 import argparse
@@ -46,22 +46,24 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--experiment", default="tutorial", help="(%(default)s)")
+    parser.add_argument("--disturb", action="store_true", help="and once more, disturbed")
     parser.add_argument("--keep", metavar="FOLDER", help="keep stores, models and logs there")
     options = parser.parse_args()
     with ExitStack() as cleanup:
         place = options.keep or cleanup.enter_context(tempfile.TemporaryDirectory())
         folder = Path(place).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        print(table(*shown(list(swept(folder, options.experiment)))))
+        print(table(*shown(list(swept(folder, options.experiment, options.disturb)))))
 
 
-def swept(folder: Path, study: str) -> Iterator[Sweep]:
+def swept(folder: Path, study: str, disturb: bool) -> Iterator[Sweep]:
     """Do the study in each way."""
     yield on_this_machine(folder, study, "basic", "one after another")
     yield on_this_machine(folder, study, "joblib", "two at once")
     with two_nodes(folder) as cluster:
         yield on_cluster(cluster, study, "two nodes", disturbed=False)
-        yield on_cluster(cluster, study, "two nodes, disturbed", disturbed=True)
+        if disturb:
+            yield on_cluster(cluster, study, "two nodes, disturbed", disturbed=True)
 
 
 def on_this_machine(folder: Path, study: str, launcher: str, way: str) -> Sweep:
