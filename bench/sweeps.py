@@ -46,6 +46,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--experiment", default="tutorial", help="(%(default)s)")
+    parser.add_argument("overrides", nargs="*", help="of the study: seed=1,2")
     parser.add_argument("--disturb", action="store_true", help="and once more, disturbed")
     parser.add_argument("--keep", metavar="FOLDER", help="keep stores, models and logs there")
     options = parser.parse_args()
@@ -53,10 +54,22 @@ def main() -> None:
         place = options.keep or cleanup.enter_context(tempfile.TemporaryDirectory())
         folder = Path(place).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        print(table(*shown(list(swept(folder, options.experiment, options.disturb)))))
+        print(
+            table(
+                *shown(
+                    list(
+                        swept(
+                            folder,
+                            [f"+experiment={options.experiment}", *options.overrides],
+                            options.disturb,
+                        )
+                    )
+                )
+            )
+        )
 
 
-def swept(folder: Path, study: str, disturb: bool) -> Iterator[Sweep]:
+def swept(folder: Path, study: list[str], disturb: bool) -> Iterator[Sweep]:
     """Do the study in each way."""
     yield on_this_machine(folder, study, "basic", "one after another")
     yield on_this_machine(folder, study, "joblib", "two at once")
@@ -66,10 +79,10 @@ def swept(folder: Path, study: str, disturb: bool) -> Iterator[Sweep]:
             yield on_cluster(cluster, study, "two nodes, disturbed", disturbed=True)
 
 
-def on_this_machine(folder: Path, study: str, launcher: str, way: str) -> Sweep:
+def on_this_machine(folder: Path, study: list[str], launcher: str, way: str) -> Sweep:
     """Do the study on the processors of this machine."""
     database = folder / f"{launcher}.db"
-    command = [sys.executable, "train.py", "-m", f"+experiment={study}"]
+    command = [sys.executable, "train.py", "-m", *study]
     command += [f"hydra/launcher={launcher}", f"tracking.uri=sqlite:///{database}"]
     own = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     begun = time.monotonic()
@@ -79,12 +92,12 @@ def on_this_machine(folder: Path, study: str, launcher: str, way: str) -> Sweep:
     return came_of(way, time.monotonic() - begun, database, launcher)
 
 
-def on_cluster(cluster: TwoNodes, study: str, way: str, disturbed: bool) -> Sweep:
+def on_cluster(cluster: TwoNodes, study: list[str], way: str, disturbed: bool) -> Sweep:
     """Do the study on two nodes; perhaps cut a link meanwhile, and kill the worker."""
     name = "disturbed" if disturbed else "undisturbed"
     sweep = cluster.folder / name
     begun = time.monotonic()
-    process = cluster.train(f"+experiment={study}", "rerun=true", f"hydra.sweep.dir={sweep}")
+    process = cluster.train(*study, "rerun=true", f"hydra.sweep.dir={sweep}")
     if disturbed:
         _until_ended(process, sweep, jobs=2)
         cluster.link("down")
