@@ -43,7 +43,7 @@ class Sweep:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table, anew after each way."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--experiment", default="tutorial", help="(%(default)s)")
     parser.add_argument("overrides", nargs="*", help="of the study: seed=1,2")
@@ -54,19 +54,11 @@ def main() -> None:
         place = options.keep or cleanup.enter_context(tempfile.TemporaryDirectory())
         folder = Path(place).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        print(
-            table(
-                *shown(
-                    list(
-                        swept(
-                            folder,
-                            [f"+experiment={options.experiment}", *options.overrides],
-                            options.disturb,
-                        )
-                    )
-                )
-            )
-        )
+        study = [f"+experiment={options.experiment}", *options.overrides]
+        sweeps: list[Sweep] = []
+        for sweep in swept(folder, study, options.disturb):
+            sweeps.append(sweep)
+            print(f"{table(*shown(sweeps))}\n", flush=True)
 
 
 def swept(folder: Path, study: list[str], disturb: bool) -> Iterator[Sweep]:
@@ -135,7 +127,6 @@ def came_of(way: str, seconds: float, database: Path, name: str) -> Sweep:
             f"SELECT count(*), count(DISTINCT run_uuid || key || step) FROM metrics "
             f"WHERE run_uuid IN ({own})"
         ).fetchall()
-    print(f"{way}: {seconds:.0f} s", flush=True)
     return Sweep(way, seconds, dict(digests), points, points - different)
 
 
