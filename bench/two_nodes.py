@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 PROJECT = Path(__file__).resolve().parent.parent
 HEAD, WORKER = "head", "worker"
@@ -35,6 +36,7 @@ class TwoNodes:
     """The cluster; what its processes write lies in `folder`, which both hosts see."""
 
     folder: Path
+    ray: str  # the folder of Ray's sockets, whose paths may have 107 characters
     environment: dict[str, str]
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -72,7 +74,7 @@ class TwoNodes:
         where = f"--address={RAY}.{HOSTS[HEAD]}:{RAY_PORT}"
         if host == HEAD:
             where = f"--head --port={RAY_PORT} --include-dashboard=false"
-            where += f" --temp-dir={self.folder}/ray"
+            where += f" --temp-dir={self.ray}"
         command = [*_tool("ray"), "start", "--block", *where.split()]
         command += [f"--node-ip-address={RAY}.{HOSTS[host]}", f"--num-cpus={processors}"]
         command += ["--object-store-memory=100000000", "--disable-usage-stats"]
@@ -112,8 +114,10 @@ def two_nodes(folder: Path) -> Iterator[TwoNodes]:
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
     own = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    cluster = TwoNodes(folder, own | VARIABLES | {"RAY_AUTH_TOKEN_PATH": str(token)})
     with ExitStack() as cleanup:
+        ray = cleanup.enter_context(TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
+        variables = own | VARIABLES | {"RAY_AUTH_TOKEN_PATH": str(token)}
+        cluster = TwoNodes(folder, ray, variables)
         for host in HOSTS:
             _ip("netns", "add", _namespace(host))
             cleanup.callback(_ip, "netns", "delete", _namespace(host))
