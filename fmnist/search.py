@@ -224,10 +224,8 @@ def statement(config: DictConfig, asked: Study) -> Statement:
         ConfigError: if the search is impossible as it is configured.
     """
     search = config.hydra.sweeper
-    for key in ("trials", "batch"):
-        if not isinstance(search[key], int):
-            raise ConfigError(f"hydra.sweeper.{key}={search[key]}: must be a whole number")
-        check(f"hydra.sweeper.{key}", search[key], {"at_least": 1})
+    _check_counts(search)
+    seeds = _fresh_seeds(search.fresh_seeds, config.seed)
     arguments: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     keys = list(parsed(search.params or {}, arguments)[1])
     instantiate(search.pruner)  # raises what is wrong with it
@@ -235,13 +233,6 @@ def statement(config: DictConfig, asked: Study) -> Statement:
         raise ConfigError("hydra.sweeper.params: nothing is searched; KEY=interval(0.1,0.5), say")
     if "seed" in keys:
         raise ConfigError("seed: is not searched; hydra.sweeper.fresh_seeds judge the best")
-    seeds = search.fresh_seeds if OmegaConf.is_list(search.fresh_seeds) else []
-    fresh = {seed for seed in seeds if isinstance(seed, int)} - {config.seed}
-    if len(fresh) < max(2, len(seeds)):
-        raise ConfigError(
-            f"hydra.sweeper.fresh_seeds={search.fresh_seeds}: must be a list of two or more, none "
-            f"twice, and not {config.seed}, which the trials have"
-        )
     if asked.baseline is not None:
         raise ConfigError("study.baseline: a search compares its best with where it began")
     began = variant_name(as_typed(start(config, keys)), keys)
@@ -252,9 +243,28 @@ def statement(config: DictConfig, asked: Study) -> Statement:
         START,
         asked.min_effect,
         2,
-        tuple(seeds),
+        seeds,
         names={began: START},
     )
+
+
+def _check_counts(search: DictConfig) -> None:
+    for key in ("trials", "batch"):
+        if not isinstance(search[key], int):
+            raise ConfigError(f"hydra.sweeper.{key}={search[key]}: must be a whole number")
+        check(f"hydra.sweeper.{key}", search[key], {"at_least": 1})
+
+
+def _fresh_seeds(given: Any, taken: int) -> tuple[int, ...]:
+    """Return the seeds that judge the best; the trials have the one that is taken."""
+    seeds = tuple(given) if OmegaConf.is_list(given) else ()
+    fresh = {seed for seed in seeds if isinstance(seed, int)} - {taken}
+    if len(fresh) < max(2, len(seeds)):
+        raise ConfigError(
+            f"hydra.sweeper.fresh_seeds={given}: must be a list of two or more, none twice, and "
+            f"not {taken}, which the trials have"
+        )
+    return seeds
 
 
 NAME = entered(Search)
