@@ -1,7 +1,7 @@
 """Time a study one after another, on both processors and on a cluster of two nodes.
 
     python bench/sweeps.py                      # the tutorial study, half an hour; as root
-    python bench/sweeps.py --experiment quick --disturb
+    python bench/sweeps.py seed=1,2 --disturb   # two of its seeds, a quarter of an hour
 
 All ways give each job one thread, so that all must come to the same weights. With --disturb the
 cluster does the study once more, while the worker's link to the tracking server is cut for 30 s
