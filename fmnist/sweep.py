@@ -85,7 +85,7 @@ class StudyCallback(Callback):
             _check_choices(swept)
             _check_metric(asked.metric, config.callbacks)
             searches = config.hydra.sweeper._target_ == trial.SEARCH
-            statement, planned = _statement(config, asked, swept)
+            statement, planned = _statement(config, asked, swept, searches)
             name = (
                 config.hydra.runtime.choices.get("experiment")
                 or f"sweep of {', '.join(swept) or 'one'}"
@@ -127,12 +127,12 @@ def _parts(config: DictConfig) -> tuple[Tracking, Study, Promotion]:
 
 
 def _statement(
-    config: DictConfig, asked: Study, swept: dict[str, list[str]]
+    config: DictConfig, asked: Study, swept: dict[str, list[str]], searches: bool
 ) -> tuple["Statement", int | None]:
     """Return the question in full, and how many jobs are planned; None if nobody knows."""
     from fmnist.comparison import Statement
 
-    if config.hydra.sweeper._target_ == trial.SEARCH:
+    if searches:
         try:
             from fmnist import search
         except ModuleNotFoundError as error:
