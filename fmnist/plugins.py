@@ -1,9 +1,17 @@
-"""Where Hydra looks for launchers and sweepers: ours are entered there, too."""
+"""Our launchers and our sweeper, in the places of those that they extend."""
 
+import os
 import sys
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.plugin import Plugin
+from omegaconf import DictConfig, read_write
+
+from fmnist import PROJECT, trial
+
+ONE_AFTER_ANOTHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
+JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 
 
 def entered(plugin: type[Plugin]) -> str:
@@ -17,3 +25,26 @@ def entered(plugin: type[Plugin]) -> str:
     plugin.__module__ = package
     Plugins.instance().register(plugin)
     return f"{package}.{plugin.__name__}"
+
+
+def prepare(hydra: DictConfig) -> bool:
+    """Put ours in the place of what they extend; return whether jobs run at once."""
+    with read_write(hydra):
+        if hydra.launcher._target_ == JOBLIB:
+            from fmnist import parallel
+
+            parallel.check(hydra.launcher)
+            hydra.launcher._target_ = parallel.NAME
+        if hydra.launcher._target_ == RAY:
+            from fmnist import cluster
+
+            cluster.check(hydra.launcher)
+            hydra.launcher._target_ = cluster.NAME
+        if hydra.sweeper._target_ == trial.SEARCH:
+            from fmnist import search
+
+            hydra.sweeper._target_ = search.NAME
+    # What a launcher starts elsewhere finds this package by it, be it begun in any folder.
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), *paths]))
+    return bool(hydra.launcher._target_ != ONE_AFTER_ANOTHER)
