@@ -4,18 +4,21 @@ import io
 import json
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from numpy.typing import NDArray
 
-from fmnist.comparison import Comparison
 from fmnist.health_maps import QUANTITIES, TABLE
 from fmnist.predictions import VALIDATION, Predictions
 
+if TYPE_CHECKING:
+    from fmnist.comparison import Comparison  # it brings scipy.stats, which no training needs
 
-def histories(comparison: Comparison) -> dict[str, dict[str, NDArray[np.float64]]]:
+
+def histories(comparison: "Comparison") -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return `val_loss` and `val_accuracy` (seeds, epochs); NaN where a run has stopped before."""
     client = mlflow.MlflowClient()
     return {
@@ -33,7 +36,7 @@ def histories(comparison: Comparison) -> dict[str, dict[str, NDArray[np.float64]
     }
 
 
-def health(comparison: Comparison) -> dict[str, NDArray[np.float64]]:
+def health(comparison: "Comparison") -> dict[str, NDArray[np.float64]]:
     """Return the layer health (seeds, epochs + 1, layers, quantities) of variants that have it.
 
     A variant whose runs have different numbers of layers has none.
@@ -50,7 +53,7 @@ def health(comparison: Comparison) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def predictions(comparison: Comparison) -> dict[str, dict[int, Predictions]]:
+def predictions(comparison: "Comparison") -> dict[str, dict[int, Predictions]]:
     """Return by seed what the variants' logged models said of the same validation images.
 
     Variants are left out that logged nothing, or for other images than the baseline's.
@@ -70,7 +73,7 @@ def predictions(comparison: Comparison) -> dict[str, dict[int, Predictions]]:
     }
 
 
-def _artifacts(comparison: Comparison, name: str) -> dict[str, dict[int, bytes]]:
+def _artifacts(comparison: "Comparison", name: str) -> dict[str, dict[int, bytes]]:
     """Return the file `name` of the runs that logged it, by variant and seed."""
     files: dict[str, dict[int, bytes]] = {}
     for variant in comparison.variants:
