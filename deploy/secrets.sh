@@ -3,8 +3,11 @@
 #   sh deploy/secrets.sh mlflow.example.org deploy/.env
 set -euC # C: a file that is there stays, for a database keeps the password that it was made with
 umask 077
-name=${1:?the name under which people reach the server}
-file=${2:?the file to write}
+if [ $# -ne 2 ]; then
+  echo "usage: $0 SERVER_NAME FILE" >&2
+  exit 2
+fi
+name=$1 file=$2
 
 secret() {
   head -c 24 /dev/urandom | base64 | tr '+/' '-_'

@@ -41,6 +41,7 @@ def make_roles(options: argparse.Namespace) -> None:
     from fmnist.ledger import MODEL, open_ledger
     from fmnist.store import open_store
 
+    server = users_of_server()
     store = open_store(Tracking(None, "fmnist"))
     ledger = open_ledger(store)
     allowed = {
@@ -50,7 +51,6 @@ def make_roles(options: argparse.Namespace) -> None:
             ("registered_model", MODEL, "MANAGE"),
         ],
     }
-    server = users_of_server()
     there = roles_of(server)
     for name, permissions in allowed.items():
         role = there[name] if name in there else server.create_role("default", name).id
@@ -101,14 +101,24 @@ def change_password(options: argparse.Namespace) -> None:
 
 
 def users_of_server() -> "AuthServiceClient":
-    """Return MLflow's client for the users of the server that MLFLOW_TRACKING_URI names."""
+    """Return MLflow's client for the users of the server that MLFLOW_TRACKING_URI names.
+
+    Raises:
+        ConfigError: if it names no server.
+    """
+    from fmnist.address import address_of, without_password
+
+    address = address_of()
+    if not address.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"tracking store {without_password(address)}: has no users; "
+            "name a server, http://..., in MLFLOW_TRACKING_URI"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # with the client comes the server, of which is warned
         from mlflow.server.auth.client import AuthServiceClient
 
-    from fmnist.address import address_of
-
-    return AuthServiceClient(address_of())
+    return AuthServiceClient(address)
 
 
 def roles_of(server: "AuthServiceClient") -> dict[str, int]:

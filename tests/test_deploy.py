@@ -14,6 +14,7 @@ import yaml
 
 from conftest import PROJECT
 from deploy import users
+from fmnist.errors import ConfigError
 
 DEPLOY = PROJECT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -132,3 +133,11 @@ def test_what_the_page_names_is_there(capsys):
         users.main(["--help"])
     there = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
     assert set(re.findall(r"python -m deploy\.users (\w+)", README)) == set(there)
+
+
+def test_a_store_without_users_and_a_command_without_names_are_told(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////tmp/mlflow.db")
+    with pytest.raises(ConfigError, match=r"sqlite:////tmp/mlflow\.db: has no users; name a ser"):
+        users.main(["add", "anna"])
+    done = subprocess.run(["sh", DEPLOY / "secrets.sh"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.endswith("secrets.sh SERVER_NAME FILE\n")
