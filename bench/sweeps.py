@@ -44,7 +44,8 @@ class Sweep:
 
 def main() -> None:
     """Print the table, anew after each way."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--experiment", default="tutorial", help="(%(default)s)")
     parser.add_argument("overrides", nargs="*", help="of the study: seed=1,2")
     parser.add_argument("--disturb", action="store_true", help="and once more, disturbed")
