@@ -1,7 +1,9 @@
 """Shared by all tests: composed configurations, small data files and one real run to look at."""
 
+import atexit
 import gzip
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -13,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import mlflow
@@ -23,7 +26,9 @@ from mlflow.entities import Run
 
 from fmnist import PROJECT
 from fmnist.config import Config
+from fmnist.files import only_one
 from fmnist.idx import DIMENSIONS
+from forked import Forked
 
 # In the background of a shell SIGINT is ignored, here and in all children: heed it again.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,6 +42,7 @@ QUICK = ("data=digits", "model.depth=3", "model.width=30", "training.epochs=2")
 
 def composed(folder: Path, *overrides: str) -> Config:
     """Compose conf/ as train.py does, for a run that writes below `folder` only."""
+    lay_store(folder)
     with initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
         config = compose(
             "train",
@@ -66,9 +72,7 @@ def run(store: Path):
 
 
 def runs_in(folder: Path) -> list[Run]:
-    """All runs in the store of `folder`, the latest first; none where there is no store."""
-    if not (folder / "mlflow.db").exists():
-        return []
+    """All runs in the store of `folder`, the latest first."""
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
     return list(client.search_runs([e.experiment_id for e in client.search_experiments()]))
 
@@ -100,26 +104,46 @@ def small_arrays() -> dict[str, np.ndarray]:
     return arrays
 
 
+@cache
+def empty_store() -> Path:
+    """A database as MLflow makes it, in a second and a half, for a new store."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mlflow.db")
+        mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+        kept = Path(tempfile.mkstemp(suffix=".db")[1])
+        shutil.copy(path, kept)
+    atexit.register(kept.unlink)
+    return kept
+
+
+def lay_store(folder: Path) -> None:
+    """Let `folder` have a store, an empty one if it has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "mlflow.db").exists():
+        shutil.copy(empty_store(), folder / "mlflow.db")
+
+
 def train(
     *arguments: str, folder: Path, timeout: float = 240, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Type `python train.py ...` in the project, with all that it writes below `folder`."""
-    return subprocess.run(
-        train_command(folder, *arguments),
-        cwd=PROJECT,
-        env=ENVIRONMENT | variables,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    """Type `python train.py ...`, with all that it writes below `folder`."""
+    process = started(folder, *arguments, **variables)
+    output, errors = process.communicate(timeout)
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
 
-def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def started(folder: Path, *arguments: str, **variables: str) -> Forked | subprocess.Popen[str]:
     """Begin `python train.py ...`, in a process group of its own, to be stopped."""
-    return subprocess.Popen(
-        train_command(folder, *arguments),
+    command, environment = train_command(folder, *arguments), ENVIRONMENT | variables
+    if not any(word.startswith("tracking.uri=") for word in arguments):
+        lay_store(folder)
+    launched = any(word.startswith(("hydra/launcher=", "+experiment=")) for word in arguments)
+    if not launched or "hydra/launcher=basic" in arguments:
+        return Forked(command[1:], environment)
+    return subprocess.Popen(  # its launcher begins processes of its own
+        command,
         cwd=PROJECT,
-        env=ENVIRONMENT,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -139,12 +163,31 @@ def train_command(folder: Path, *arguments: str) -> list[str]:
     return [sys.executable, "train.py", *arguments, *defaults]
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of pytest's processes lets `make` fill, for all of them."""
+    place = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    folder, made = place / name, place / f"{name}.made"
+    with only_one(place / f"{name}.lock", timeout=600):
+        if not made.exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def study_command(tmp_path_factory: pytest.TempPathFactory):
     """A small study that ran as a sweep: the folder of its store, and what the command printed."""
-    folder = tmp_path_factory.mktemp("study")
     asked = ("+experiment=quick", "model=relu,selu", "seed=1,2", "study.question=Does SELU help?")
-    return folder, train("-m", *QUICK, *asked, folder=folder)
+
+    def make(folder: Path) -> None:
+        done = train("-m", *QUICK, *asked, "hydra/launcher=basic", folder=folder)
+        (folder / "done.pickle").write_bytes(pickle.dumps(done))
+
+    folder = made_once(tmp_path_factory, "study", make)
+    return folder, pickle.loads((folder / "done.pickle").read_bytes())
 
 
 @pytest.fixture(scope="session")
@@ -179,9 +222,11 @@ def train_rates(folder: Path, uri: str) -> None:
 @pytest.fixture(scope="session")
 def rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a store as `train_rates` fills it."""
-    folder = tmp_path_factory.mktemp("rates")
-    train_rates(folder, f"sqlite:///{folder}/mlflow.db")
-    return folder
+    return made_once(
+        tmp_path_factory,
+        "rates",
+        lambda folder: train_rates(folder, f"sqlite:///{folder}/mlflow.db"),
+    )
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Promotions that race and promotions that are killed leave one champion and whole decisions."""
 
-import multiprocessing
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +9,15 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.store.db.base_sql_model import Base
+from sqlalchemy import create_engine
 
-from conftest import copy_store, train_rates
+from conftest import copy_store
 from fmnist import config, promotion, registry, study
 from fmnist.decision import Outcome
 from fmnist.ledger import MODEL, find_ledger, open_ledger
 from fmnist.store import Store
+from forked import processes
 
 WRITES = (
     *("create_run", "log_text", "log_param", "set_terminated", "set_registered_model_alias"),
@@ -25,10 +27,6 @@ WRITES = (
 """Of MLflow's client, all that a promotion calls."""
 
 WRITES_OF_A_PROMOTION = 19
-
-# Processes that are forked from one that has imported TensorFlow, but not used it yet.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["fmnist.promotion", "fmnist.training", "fmnist.decision_report"])
 
 
 def promote(uri: str, place: int, first: bool = False):
@@ -125,9 +123,23 @@ def test_two_promotions_at_once_on_sqlite(copied_rates):
     two_at_once(f"sqlite:///{copied_rates}/mlflow.db")
 
 
-def test_two_promotions_at_once_on_postgresql(postgresql, tmp_path):
-    train_rates(tmp_path, postgresql)
+def test_two_promotions_at_once_on_postgresql(postgresql, rates):
+    copy_rows(f"sqlite:///{rates}/mlflow.db", postgresql)
     two_at_once(postgresql)
+
+
+def copy_rows(uri: str, target: str) -> None:
+    """Copy a store into an empty one on PostgreSQL; the artifacts serve both."""
+    mlflow.MlflowClient(target).search_experiments()  # makes the tables, and two rows
+    tables = Base.metadata.sorted_tables
+    with create_engine(uri).connect() as old, create_engine(target).begin() as new:
+        for table in reversed(tables):
+            new.execute(table.delete())
+        for table in tables:
+            if rows := [dict(row) for row in old.execute(table.select()).mappings()]:
+                new.execute(table.insert(), rows)
+        sequence = "pg_get_serial_sequence('experiments', 'experiment_id')"
+        new.exec_driver_sql(f"SELECT setval({sequence}, max(experiment_id)) FROM experiments")
 
 
 def test_the_same_promotion_twice_at_once_makes_one_version(copied_rates):

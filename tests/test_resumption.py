@@ -51,13 +51,17 @@ def digests(folder: Path) -> list[object]:
     return found
 
 
-@pytest.mark.parametrize("engine", ["compiled", "keras"])
+@pytest.fixture(scope="module", params=["compiled", "keras"])
+def whole(request, tmp_path_factory):
+    """What is asked of an engine, what comes of it if nothing befalls it, and its store."""
+    asked, folder = (*SIZED, f"training.engine={request.param}"), tmp_path_factory.mktemp("whole")
+    return asked, run(composed(folder, *asked)), folder
+
+
 @pytest.mark.parametrize("after", [1, 3])
-def test_a_run_that_died_goes_on_to_the_same_weights(tmp_path, dies, engine, after):
-    asked = (*SIZED, f"training.engine={engine}")
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    whole.mkdir(), stopped.mkdir()
-    expected = run(composed(whole, *asked))
+def test_a_run_that_died_goes_on_to_the_same_weights(tmp_path, dies, whole, after):
+    asked, expected, undisturbed = whole
+    stopped = tmp_path / "stopped"
     dies(after)
     with pytest.raises(Died):
         run(composed(stopped, *asked))
@@ -66,7 +70,7 @@ def test_a_run_that_died_goes_on_to_the_same_weights(tmp_path, dies, engine, aft
     result = run(composed(stopped, f"resume={failed.info.run_id}"))
     [tracked] = runs_in(stopped)  # the same run
     assert (tracked.info.run_id, tracked.info.status) == (failed.info.run_id, "FINISHED")
-    assert digests(stopped) == digests(whole)
+    assert digests(stopped) == digests(undisturbed)
     for own, other in zip(result.model.get_weights(), expected.model.get_weights(), strict=True):
         np.testing.assert_array_equal(own, other)
     assert "error" not in tracked.data.tags and tracked.data.tags["resumed"] == "1"

@@ -28,6 +28,12 @@ IMPORTED = (
     *("fmnist.answers", "fmnist.experiment", "fmnist.promotion", "fmnist.report"),
     *("fmnist.rollback", "fmnist.serving", "fmnist.ui"),
     *("sklearn.datasets", "matplotlib.pyplot"),
+    *(f"hydra_plugins.hydra_{name}_launcher.{name}_launcher" for name in ("joblib", "submitit")),
+    *(
+        "hydra_plugins.hydra_ray_launcher.ray_launcher",
+        "hydra._internal.core_plugins.basic_launcher",
+    ),
+    *("alembic.command", "mlflow.tracing.processor.otel", "sqlalchemy.dialects.sqlite"),
     *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
 )
 MOST_MEMORY = 8 << 30  # bytes; spares the machine, the tests allow less
@@ -45,7 +51,7 @@ class Outcome:
 
 
 class Typist:
-    """Types commands one after another, or several at once."""
+    """Types commands one after another."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.server = subprocess.Popen(
@@ -59,16 +65,10 @@ class Typist:
 
     def type(self, command: Sequence[str], variables: Mapping[str, str], timeout: float) -> Outcome:
         """Run `train.py ...` or `-m fmnist ...`, and kill it after `timeout` seconds."""
-        return self.type_at_once([(command, variables)], timeout)[0]
-
-    def type_at_once(
-        self, commands: Sequence[tuple[Sequence[str], Mapping[str, str]]], timeout: float
-    ) -> list[Outcome]:
-        """Run several, each with its variables, in processes side by side."""
         assert self.server.stdin and self.server.stdout
-        self.server.stdin.write(json.dumps([commands, timeout]) + "\n")
+        self.server.stdin.write(json.dumps([command, variables, timeout]) + "\n")
         self.server.stdin.flush()
-        return [Outcome(*outcome) for outcome in json.loads(self.server.stdout.readline())]
+        return Outcome(*json.loads(self.server.stdout.readline()))
 
     def leave(self) -> None:
         """End the process."""
@@ -76,44 +76,34 @@ class Typist:
 
 
 def main() -> None:
-    """Serve: a line of JSON for commands to be run at once, and one for what came of them."""
+    """Serve: a line of JSON for a command to be run, and one for what came of it."""
     sys.path.insert(0, str(PROJECT))
     for name in IMPORTED:
         import_module(name)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "fmnist"]:
-        del sys.modules[name]  # a command imports it anew, with its own environment
+    forget_project()
     assert not sys.modules.keys() & {"tensorflow", "keras"}
     while line := sys.stdin.readline():
-        commands, timeout = json.loads(line)
-        started = [_started(*command) for command in commands]
-        print(json.dumps([_ended(process, timeout) for process in started]), flush=True)
+        print(json.dumps(_typed(*json.loads(line))), flush=True)
 
 
-@dataclass(frozen=True)
-class Process:
-    """A command that runs, and where it writes."""
-
-    pid: int
-    begun: float
-    stdout: IO[bytes]
-    stderr: IO[bytes]
+def forget_project() -> None:
+    """Let a command import `fmnist` anew, with its own environment."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fmnist"]:
+        del sys.modules[name]
 
 
-def _started(command: list[str], variables: dict[str, str]) -> Process:
-    stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
-    begun = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        _become(command, variables, stdout.fileno(), stderr.fileno())
-        sys.exit()
-    return Process(pid, begun, stdout, stderr)
-
-
-def _ended(process: Process, timeout: float) -> tuple[int, str, str, int, float]:
-    status, peak = _wait(process.pid, process.begun + timeout)
-    with process.stdout as stdout, process.stderr as stderr:
+def _typed(
+    command: list[str], variables: dict[str, str], timeout: float
+) -> tuple[int, str, str, int, float]:
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        begun = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            _become(command, variables, stdout.fileno(), stderr.fileno())
+            sys.exit()
+        status, peak = _wait(pid, begun + timeout)
         streams = [_content(stream) for stream in (stdout, stderr)]
-    return status, *streams, peak, time.monotonic() - process.begun
+        return status, *streams, peak, time.monotonic() - begun
 
 
 def _become(command: list[str], variables: dict[str, str], stdout: int, stderr: int) -> None:
@@ -127,10 +117,10 @@ def _become(command: list[str], variables: dict[str, str], stdout: int, stderr: 
     # First in, last out: what the interpreter would still do, clearing its memory, takes longer
     # than many a command.
     atexit.register(lambda: (sys.stdout.flush(), sys.stderr.flush(), os._exit(status)))
-    status = _run(command)
+    status = run_main(command)
 
 
-def _run(command: list[str]) -> int:
+def run_main(command: list[str]) -> int:
     """Run the main program, and return its status as the interpreter makes it."""
     try:
         if command[0] == "-m":

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2; .ci/run has both"
 )
 
-EPOCHS, SEEDS = 200, 8
+EPOCHS = 200
+CUT_OFF, KILLED = (1, 2), (3, 4)  # seeds of two sweeps: one job for each host
 WITHOUT = [f"~callbacks.{name}" for name in ("early_stopping", "layer_health", "tensorboard")]
 JOBS = (*QUICK[:-1], "model=selu", f"training.epochs={EPOCHS}", *WITHOUT)
 CUT = 30  # seconds
@@ -53,47 +54,60 @@ def wait_until(true, process, seconds=120):
         time.sleep(0.05)
 
 
-def epochs_on(cluster, host, sweep):
-    """How many epochs each job under way on a host has done."""
-    here = [int(seed) for seed, name in tags(cluster, "host").items() if name == host]
+def begun(cluster, seeds):
+    """A sweep, and its folder."""
+    sweep = cluster.folder / f"sweep{seeds[0]}"
+    both = ",".join(map(str, seeds))
+    return cluster.train(*JOBS, f"seed={both}", f"hydra.sweep.dir={sweep}"), sweep
+
+
+def epochs_on_worker(cluster, seeds, sweep):
+    """How many epochs the jobs of the worker have done, by seed."""
+    here = [int(seed) for seed, name in tags(cluster, "host").items() if name == WORKER]
     jobs = [json.loads(path.read_text()) for path in (sweep / "jobs").glob("[0-9]*.json")]
-    return {job["number"] + 1: job["epoch"] for job in jobs if job["number"] + 1 in here}
+    done = {seeds[job["number"]]: job["epoch"] for job in jobs}
+    return {seed: epoch for seed, epoch in done.items() if seed in here}
+
+
+def under_way_on_worker(cluster, process, seeds, sweep):
+    """The seed of the job that the worker is in the midst of, and its epoch."""
+
+    def under_way():
+        epochs = epochs_on_worker(cluster, seeds, sweep)
+        return {seed: epoch for seed, epoch in epochs.items() if 5 < epoch < EPOCHS - 50}
+
+    wait_until(under_way, process)
+    [found] = under_way().items()
+    return found
 
 
 def test_nothing_is_lost_if_a_link_is_cut_and_a_node_dies(cluster, tmp_path):
-    sweep = cluster.folder / "sweep"
-    seeds = ",".join(str(seed) for seed in range(1, SEEDS + 1))
-    process = cluster.train(*JOBS, f"seed={seeds}", f"hydra.sweep.dir={sweep}")
-
-    def under_way():
-        return {s: e for s, e in epochs_on(cluster, WORKER, sweep).items() if 5 < e < EPOCHS - 20}
-
-    wait_until(under_way, process)
+    process, sweep = begun(cluster, CUT_OFF)
+    cut_off, epoch = under_way_on_worker(cluster, process, CUT_OFF, sweep)
     cluster.link("down")
-    [(cut_off, epoch)] = under_way().items()
     time.sleep(CUT)
-    assert epochs_on(cluster, WORKER, sweep)[cut_off] > epoch + 1  # it trained on
+    assert epochs_on_worker(cluster, CUT_OFF, sweep)[cut_off] > epoch + 1  # it trained on
+    assert process.poll() is None
     cluster.link("up")
-    wait_until(under_way, process)
-    [(killed, epoch)] = under_way().items()
+    assert process.wait(timeout=120) == 0, cluster.log("train.log")
+    process, sweep = begun(cluster, KILLED)
+    killed, epoch = under_way_on_worker(cluster, process, KILLED, sweep)
     assert cluster.kill(WORKER) > 2
-    process.wait(timeout=240)
-    printed = cluster.log("train.log")
-    assert process.returncode == 0, printed
+    assert process.wait(timeout=240) == 0, cluster.log("train.log")
     hosts = tags(cluster, "host")
     assert (hosts[str(cut_off)], hosts[str(killed)]) == (WORKER, HEAD)
     assert tags(cluster, "resumed") == {str(killed): "1"}
-    own = (sweep / str(killed - 1) / "train.log").read_text()
+    own = (sweep / str(KILLED.index(killed)) / "train.log").read_text()
     assert epoch <= int(re.search(r"goes on after epoch (\d+) of", own)[1]) < EPOCHS
     points = asked(
         cluster,
         "SELECT key, count(*), count(DISTINCT run_uuid || step) FROM metrics "
         "WHERE key IN ('loss', 'val_accuracy') GROUP BY key",
     )
-    every = SEEDS * EPOCHS
+    every = len(CUT_OFF + KILLED) * EPOCHS
     assert points == [("loss", every, every), ("val_accuracy", every, every)]
     assert asked(cluster, "SELECT status, count(*) FROM runs GROUP BY status") == [
-        ("FINISHED", SEEDS + 1)
+        ("FINISHED", len(CUT_OFF + KILLED) + 2)  # and the two sweeps
     ]
     both = f"seed={cut_off},{killed}"
     done = train("-m", *JOBS, both, "training.threads=1", folder=tmp_path)
@@ -105,22 +119,21 @@ def test_nothing_is_lost_if_a_link_is_cut_and_a_node_dies(cluster, tmp_path):
 
 
 def test_what_fails_costs_only_itself_and_ctrl_c_leaves_nothing_running(cluster):
-    process = cluster.train(*QUICK, "training.batch_size=32,100000", log="failing.log")
-    assert process.wait(timeout=120) == 1
-    printed = cluster.log("failing.log")
-    assert "error: 1 of 2 jobs failed" in printed and "job 1/2" in printed
-    assert "training.batch_size=100000: must be at most the" in printed.rpartition("failed:")[2]
     sweep = cluster.folder / "stopped"
-    command = (*JOBS, "seed=11", f"hydra.sweep.dir={sweep}")
+    command = (*JOBS, "training.batch_size=32,100000", "seed=11", f"hydra.sweep.dir={sweep}")
     process = cluster.train(*command, log="stopped.log")
     under_way = sweep / "jobs" / "0.json"
     wait_until(lambda: under_way.exists() and json.loads(under_way.read_text())["epoch"], process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert process.wait(timeout=60) == 130
     assert cluster.log("stopped.log").endswith("the same command, typed again\n")
-    killed = "SELECT status, count(*) FROM runs WHERE status != 'FINISHED' GROUP BY status"
-    assert dict(asked(cluster, killed)) == {"FAILED": 1, "KILLED": 2}
+    others = "SELECT status, count(*) FROM runs WHERE status != 'FINISHED' GROUP BY status"
+    assert dict(asked(cluster, others)) == {"KILLED": 2}
     again = cluster.train(*command[:-1], f"hydra.sweep.dir={sweep}-again", log="again.log")
-    assert again.wait(timeout=120) == 0, cluster.log("again.log")
-    assert " goes on: what is finished" in cluster.log("again.log")
+    assert again.wait(timeout=120) == 1
+    printed = cluster.log("again.log")
+    assert " goes on: what is finished" in printed
+    assert "error: 1 of 2 jobs failed" in printed and "job 1/2" in printed
+    assert "training.batch_size=100000: must be at most the" in printed.rpartition("failed:")[2]
+    assert dict(asked(cluster, others)) == {"FAILED": 1}
     assert tags(cluster, "resumed")["11"] == "1"

@@ -3,15 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import mlflow
 import pytest
 
-from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, started, train
+from conftest import ENVIRONMENT, QUICK, runs_in, started, train
 from fmnist.trial import open_study
+from forked import Forked
 
 TRIALS, FRESH, EPOCHS = 8, (101, 102), 4
 SEARCH = (
@@ -19,6 +18,7 @@ SEARCH = (
     "+experiment=search",
     *QUICK[:-1],
     f"training.epochs={EPOCHS}",
+    "training.engine=keras",  # which need not compile each network
     "model.depth=range(1,4)",
     "model.width=range(20,41,10)",
     "model=selu",
@@ -43,9 +43,16 @@ def search(tmp_path_factory):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     before = open_study(str(folder / "output")).trials
-    done = train(*SEARCH, f"hydra.sweep.dir={folder}/again", folder=folder)
+    # The trials go on whatever launches them: here one after another.
+    again = ("hydra/launcher=basic", f"hydra.sweep.dir={folder}/again")
+    done = train(*SEARCH, *again, folder=folder)
     assert done.returncode == 0, done.stderr
     return folder, before, done.stdout
+
+
+def fmnist(folder, *arguments):
+    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    return Forked(["-m", "fmnist", *arguments], ENVIRONMENT | uri).completed(120)
 
 
 def trials_and_others(folder):
@@ -122,14 +129,7 @@ def test_the_best_is_tried_anew_and_its_luck_is_told(search):
 def test_its_best_is_promoted_like_any_other_and_trials_are_no_evidence(search):
     folder, _, _ = search
     best = open_study(str(folder / "again")).best_trial.number
-    done = subprocess.run(
-        [sys.executable, "-m", "fmnist", "promote", "--dry-run"],
-        cwd=PROJECT,
-        env=ENVIRONMENT | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = fmnist(folder, "promote", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert f"| challenger | trial {best} " in done.stdout
     assert f"trial {best}: {len(FRESH)} finished" in done.stdout
@@ -140,13 +140,6 @@ def test_a_hopeless_trial_is_reproduced_as_far_as_it_went(search):
     trials, _ = trials_and_others(folder)
     [*stopped] = [run for run in trials.values() if "search.stopped" in run.data.tags]
     epochs = stopped[0].data.tags["search.stopped"]
-    done = subprocess.run(
-        [sys.executable, "-m", "fmnist", "reproduce", stopped[0].info.run_id],
-        cwd=PROJECT,
-        env=ENVIRONMENT | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = fmnist(folder, "reproduce", stopped[0].info.run_id)
     last = f"bit-for-bit identical: weights and metrics of every epoch ({epochs})\n"
     assert (done.returncode, done.stdout.endswith(last)) == (0, True), done.stdout

@@ -33,7 +33,9 @@ from fmnist.recorded import config_of_run
 from fmnist.registry import CHAMPION, version_of
 from fmnist.terminal import MEASURED, SCORES
 from fmnist.tracking import DIGESTS
-from typist import Outcome, Typist
+from forked import Forked
+
+Done = subprocess.CompletedProcess[str]
 
 pytest.importorskip("flask_wtf", reason="needs mlflow[auth]; make test installs it")
 
@@ -59,7 +61,6 @@ class Team:
     databases: list[str]
     folder: Path
     settings: dict[str, str]
-    typist: Typist
     printed: list[str] = field(default_factory=list)
 
     def credentials(self, name: str, password: str = "") -> dict[str, str]:
@@ -78,33 +79,21 @@ class Team:
         overrides = (*overrides, *SIZED, "tracking.uri=null")
         return train_command(self.folder / folder, *overrides)[1:]
 
-    def train(self, folder: str, *overrides: str, **variables: str):
-        done = subprocess.run(
-            [sys.executable, *self.command(folder, *overrides)],
-            cwd=PROJECT,
-            env=ENVIRONMENT | variables,
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
-        self.printed += [done.stdout, done.stderr]
-        return done
-
-    def type(self, *command: str, **variables: str) -> Outcome:
+    def type(self, *command: str, **variables: str) -> Done:
         [done] = self.type_at_once([(command, variables)])
         return done
 
-    def type_at_once(self, commands: Sequence[tuple[Sequence[str], dict[str, str]]]):
-        outcomes = self.typist.type_at_once(commands, timeout=400)
-        self.printed += [text for done in outcomes for text in (done.stdout, done.stderr)]
-        return outcomes
+    def type_at_once(self, commands: Sequence[tuple[Sequence[str], dict[str, str]]]) -> list[Done]:
+        started = [Forked(command, ENVIRONMENT | variables) for command, variables in commands]
+        done = [process.completed(timeout=400) for process in started]
+        self.printed += [text for one in done for text in (one.stdout, one.stderr)]
+        return done
 
 
 @pytest.fixture(scope="module")
 def team(postgresql, tmp_path_factory) -> Iterator[Team]:
     """The server of deploy/README.md, set up by the very files of deploy/."""
     folder, port = tmp_path_factory.mktemp("team"), free_port()
-    typist = Typist(ENVIRONMENT)
     asked = ["sh", "deploy/secrets.sh", NAME, f"{folder}/.env"]
     subprocess.run(asked, cwd=PROJECT, check=True)
     lines = (folder / ".env").read_text().splitlines()
@@ -122,11 +111,10 @@ def team(postgresql, tmp_path_factory) -> Iterator[Team]:
     log = folder / "server.log"
     with answering(["sh", "deploy/server.sh"], port, log, **variables) as uri:
         databases = [f"{server}/{name}" for name in ("mlflow", "mlflow_auth")]
-        made = Team(uri, databases, folder, settings, typist)
+        made = Team(uri, databases, folder, settings)
         with pytest.MonkeyPatch.context() as environment:
             give_permissions(made, environment)
         yield made
-    typist.leave()
     mlflow.set_tracking_uri(None)
 
 
@@ -163,7 +151,7 @@ def all_runs() -> list[Run]:
 
 
 @pytest.fixture(scope="module")
-def trained(team) -> dict[str, Outcome]:
+def trained(team) -> dict[str, Done]:
     """Eight trainers at once: two small studies, whose first seed is 1, and six runs of others.
 
     One of them has the password in the URI, the others have it in a variable.
@@ -177,11 +165,11 @@ def trained(team) -> dict[str, Outcome]:
 
 
 @pytest.fixture(scope="module")
-def studies(trained) -> list[Outcome]:
+def studies(trained) -> list[Done]:
     return [trained["0.01"], trained["0.1"]]
 
 
-def study_of(done: Outcome) -> str:
+def study_of(done: Done) -> str:
     return re.search(r"^again:       python -m fmnist compare (\w+)$", done.stdout, re.M)[1]
 
 
@@ -198,7 +186,7 @@ def champions(team, studies) -> None:
 
 def test_what_a_trainer_makes_is_on_the_server(team, studies, as_user):
     for done in studies:
-        assert done.status == 0, done.stderr
+        assert done.returncode == 0, done.stderr
         assert f"look at it:  {team.uri}/#/experiments/1/runs/" in done.stdout
     as_user("reader")
     runs = [run for run in all_runs() if run.data.params.get("seed") == "1"]
@@ -287,9 +275,13 @@ def test_who_may_not_train_is_told_before_anything_is_loaded(team, as_user):
             team.credentials("trainer", WRONG) if password else {"MLFLOW_TRACKING_URI": team.uri}
         )
         done = team.type(*team.command("refused"), **known)
-        assert_refused(team, done.status, done.stdout, done.stderr.splitlines(), unknown)
+        assert_refused(team, done.returncode, done.stdout, done.stderr.splitlines(), unknown)
     reader = team.credentials("reader") | {"PYTHONPROFILEIMPORTTIME": "1"}
-    done = team.train("refused", **reader)
+    command = [sys.executable, *team.command("refused")]
+    done = subprocess.run(
+        command, cwd=PROJECT, env=ENVIRONMENT | reader, capture_output=True, text=True
+    )
+    team.printed += [done.stdout, done.stderr]
     lines = done.stderr.splitlines()
     imported = {line.rpartition("| ")[2].strip() for line in lines if "import time:" in line}
     assert "mlflow" in imported and "tensorflow" not in imported
@@ -336,11 +328,11 @@ def test_a_reader_reads_and_cannot_move_the_alias(team, studies, champions, as_u
     commands = (["history"], ["compare"], ["ui", "--no-browser"], promote, ["rollback"])
     reader = team.credentials("reader")
     history, compared, shown, *refused = (team.type("-m", "fmnist", *c, **reader) for c in commands)
-    assert history.status == 0 and "version 2" in history.stdout, history.stderr
-    assert compared.status == 0 and "best_val_accuracy %" in compared.stdout, compared.stderr
-    assert shown.status == 0 and "/runs?workflowType=" in shown.stderr, shown.stderr
+    assert history.returncode == 0 and "version 2" in history.stdout, history.stderr
+    assert compared.returncode == 0 and "best_val_accuracy %" in compared.stdout, compared.stderr
+    assert shown.returncode == 0 and "/runs?workflowType=" in shown.stderr, shown.stderr
     for done in refused:
-        assert done.status == 1
+        assert done.returncode == 1
         [line] = done.stderr.splitlines()
         assert re.match(r"error: the server refuses \S+ \(403\): this user may not do that", line)
     for name in ("reader", "trainer"):
