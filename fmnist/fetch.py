@@ -121,7 +121,7 @@ def _download(url: str, into: Path, timeout: float) -> None:
             with request as response, (into / f"{name}.gz").open("wb") as file:
                 size = int(response.headers.get("Content-Length", 0)) or None
                 task = progress.add_task(name, total=size)
-                while chunk := response.read(CHUNK):
+                while chunk := response.read1(CHUNK):  # what is there, without waiting for more
                     progress.advance(task, file.write(chunk))
                     if file.tell() > LARGEST:
                         raise DataError(f"{name}.gz has more than {LARGEST:,} bytes")
