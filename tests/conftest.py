@@ -202,17 +202,18 @@ RATE = "optimizer.learning_rate"
 RATES = ("0.003", "0.01", "0.1")
 
 
-def train_rates(folder: Path, uri: str) -> None:
-    """Fill a store with three studies of one learning rate each; the larger, the better, by far."""
+def train_rates(folder: Path) -> None:
+    """Make a store with three studies of one learning rate each; the larger, the better, by far."""
     from fmnist import study
     from fmnist.comparison import Statement
     from fmnist.config import Tracking
     from fmnist.experiment import run
 
-    sized = (*QUICK[:-1], "training.epochs=4", "model=selu", f"tracking.uri={uri}")
+    sized = (*QUICK[:-1], "training.epochs=4", "model=selu")
     statement = Statement("Which rate?", by=(RATE,), seeds=(1, 2, 3), variants=1)
     for rate in RATES:
-        opened = study.begin(Tracking(uri, "fmnist"), statement, rate, rate, rate)
+        tracking = Tracking(f"sqlite:///{folder}/mlflow.db", "fmnist")
+        opened = study.begin(tracking, statement, rate, rate, rate)
         for seed in statement.seeds:
             config = composed(folder, *sized, f"{RATE}={rate}", f"seed={seed}")
             mlflow.MlflowClient().set_tag(run(config).run_id, "mlflow.parentRunId", opened.run_id)
@@ -222,11 +223,7 @@ def train_rates(folder: Path, uri: str) -> None:
 @pytest.fixture(scope="session")
 def rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a store as `train_rates` fills it."""
-    return made_once(
-        tmp_path_factory,
-        "rates",
-        lambda folder: train_rates(folder, f"sqlite:///{folder}/mlflow.db"),
-    )
+    return made_once(tmp_path_factory, "rates", train_rates)
 
 
 @pytest.fixture
