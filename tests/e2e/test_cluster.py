@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2; .ci/run has both"
 )
 
-EPOCHS = 200
+EPOCHS = 120
 CUT_OFF, KILLED = (1, 2), (3, 4)  # seeds of two sweeps: one job for each host
 WITHOUT = [f"~callbacks.{name}" for name in ("early_stopping", "layer_health", "tensorboard")]
 JOBS = (*QUICK[:-1], "model=selu", f"training.epochs={EPOCHS}", *WITHOUT)
