@@ -4,6 +4,7 @@ Optuna suggests (and keeps what was suggested and came of it in a journal), what
 chosen does the jobs, and a job asks Optuna after each epoch whether it is hopeless (`trial.py`).
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -119,7 +120,9 @@ class Search(Sweeper):
         known = sum(t.state is not TrialState.WAITING for t in study.get_trials(deepcopy=False))
         for number in range(known, min(known - begun + self.batch, self.trials)):
             study.sampler = self.sampler(seed=self.config.seed + number)
-            study.ask(space)
+            with warnings.catch_warnings():  # where it begins may lie outside of a range
+                warnings.filterwarnings("ignore", message="Fixed parameter")
+                study.ask(space)
         return study.get_trials(states=(TrialState.RUNNING,))
 
     def _try_anew(self, best: FrozenTrial) -> list[JobReturn]:
@@ -227,7 +230,8 @@ def statement(config: DictConfig, asked: Study) -> Statement:
     _check_counts(search)
     seeds = _fresh_seeds(search.fresh_seeds, config.seed)
     arguments: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    keys = list(parsed(search.params or {}, arguments)[1])
+    space = parsed(search.params or {}, arguments)[1]
+    keys = list(space)
     instantiate(search.pruner)  # raises what is wrong with it
     if not keys:
         raise ConfigError("hydra.sweeper.params: nothing is searched; KEY=interval(0.1,0.5), say")
@@ -235,7 +239,9 @@ def statement(config: DictConfig, asked: Study) -> Statement:
         raise ConfigError("seed: is not searched; hydra.sweeper.fresh_seeds judge the best")
     if asked.baseline is not None:
         raise ConfigError("study.baseline: a search compares its best with where it began")
-    began = variant_name(as_typed(start(config, keys)), keys)
+    values = start(config, keys)
+    _check_start(values, space)
+    began = variant_name(as_typed(values), keys)
     return Statement(
         asked.question,
         asked.metric.name,
@@ -246,6 +252,17 @@ def statement(config: DictConfig, asked: Study) -> Statement:
         seeds,
         names={began: START},
     )
+
+
+def _check_start(values: Values, space: Mapping[str, BaseDistribution]) -> None:
+    """Refuse choices without what is configured; only outside of ranges can Optuna begin."""
+    for key, drawn in space.items():
+        if isinstance(drawn, CategoricalDistribution) and str(values[key]) not in drawn.choices:
+            choices = ", ".join(map(str, drawn.choices))
+            raise ConfigError(
+                f"{key}: a search begins with what is configured, {values[key]}; that is none of "
+                f"{choices}: add it, or search a range(...) or interval(...)"
+            )
 
 
 def _check_counts(search: DictConfig) -> None:
