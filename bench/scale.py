@@ -44,10 +44,11 @@ from trials import free_port
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from fmnist.config import Config, Tracking  # noqa: E402
-from fmnist.liveness import SIGNATURE_TAG  # noqa: E402
-from fmnist.store import Store, existing_store  # noqa: E402
-from fmnist.terminal import importing_tensorflow, table  # noqa: E402
+from fmnist.config.schema import Config, Tracking  # noqa: E402
+from fmnist.tracking.tags import SIGNATURE_TAG  # noqa: E402
+from fmnist.tracking.store import Store, existing_store  # noqa: E402
+from fmnist.common.startup import importing_tensorflow  # noqa: E402
+from fmnist.common.terminal import table  # noqa: E402
 
 SIZES = (100, 1_000, 10_000)
 MODELS = ("relu", "batch_norm", "selu", "selu_dropout", "selu_plain_dropout")
@@ -135,14 +136,14 @@ def opened(uri: str) -> Store:
 
 def begun(uri: str) -> dict[str, float]:
     """Begin a sweep as the latest one was, and take that back."""
-    from fmnist import study
-    from fmnist.comparison import Statement
+    from fmnist.tracking import studies
+    from fmnist.evidence.comparison import Statement
 
     store, times, client = opened(uri), [], mlflow.MlflowClient()
-    asked = client.get_run(study.latest(store)).data.tags[SIGNATURE_TAG]
+    asked = client.get_run(studies.latest(store)).data.tags[SIGNATURE_TAG]
     for _ in range(REPEATS):
         began = time.perf_counter()
-        made = study.begin(Tracking(uri, "fmnist"), Statement(), "again", "/", "again", asked)
+        made = studies.begin(Tracking(uri, "fmnist"), Statement(), "again", "/", "again", asked)
         times.append(time.perf_counter() - began)
         client.delete_run(made.run_id)
     return {"seconds": statistics.median(times), "MB": peak()}
@@ -150,15 +151,16 @@ def begun(uri: str) -> dict[str, float]:
 
 def resumed(uri: str) -> dict[str, float]:
     """Look for the run that a job of the latest study is the same as."""
-    from fmnist import resumption, study
-    from fmnist.building import create
+    from fmnist.runs import resume
+    from fmnist.tracking import studies
+    from fmnist.config.instantiate import create
 
     store, times = opened(uri), []
-    config, latest = job(uri, "/", 1), study.latest(store)
+    config, latest = job(uri, "/", 1), studies.latest(store)
     dataset = create("data", config.data)
     for _ in range(REPEATS):
         began = time.perf_counter()
-        found = resumption.of_study(store, latest, config, dataset)
+        found = resume.of_study(store, latest, config, dataset)
         times.append(time.perf_counter() - began)
         assert found and found.finished
     return {"seconds": statistics.median(times), "MB": peak()}
@@ -173,7 +175,7 @@ def tracked(uri: str) -> dict[str, float]:
     """Train with new seeds; return the seconds of a run within the store's methods, and calls."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    from fmnist.experiment import run
+    from fmnist.runs.run import run
 
     spent: list[float] = []
     for name, method in vars(SqlAlchemyStore).items():
@@ -209,10 +211,10 @@ def clocked(method: Callable[..., Any], spent: list[float]) -> Callable[..., Any
 
 def tell(uri: str, seconds: float) -> int:
     """Tell a store what a run tells it, but no artifacts, again and again; return how often."""
-    from fmnist import study
+    from fmnist.tracking import studies
 
     store, client = opened(uri), mlflow.MlflowClient()
-    run = client.get_run(study.load(store, study.latest(store))[2][0].run_id)
+    run = client.get_run(studies.load(store, studies.latest(store))[2][0].run_id)
     assert run.inputs
     batches: dict[int, list[Metric]] = {}
     for key in run.data.metrics:

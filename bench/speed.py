@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from fmnist.terminal import table  # noqa: E402
+from fmnist.common.terminal import table  # noqa: E402
 
 VARIANTS = ("relu", "batch_norm", "batch_norm_before", "selu", "selu_dropout", "selu_plain_dropout")
 SIDES = ("stock", "tuned", "train.py")

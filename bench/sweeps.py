@@ -24,7 +24,7 @@ from two_nodes import PROJECT, WORKER, TwoNodes, two_nodes
 
 sys.path.insert(0, str(PROJECT))
 
-from fmnist.terminal import table
+from fmnist.common.terminal import table
 
 PROCESSORS = 2
 CUT, AWAY = 30.0, 30.0  # seconds without the link, and without the worker

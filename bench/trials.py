@@ -263,7 +263,7 @@ def lost(found: Record, reference: Record) -> list[str]:
 
 def wrong_model(found: Record) -> list[str]:
     """Say what is wrong if there is not one logged model, whole, with the best weights."""
-    from fmnist.snapshot import digest_of_weights
+    from fmnist.training.state import digest_of_weights
 
     if [int(state) for state, _ in found.models] != [READY]:
         return [f"logged models: {found.models}"]

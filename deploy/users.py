@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fmnist.errors import ConfigError, Parser, one_line_errors
+from fmnist.common.errors import ConfigError
+from fmnist.common.exits import Parser, one_line_errors
 
 if TYPE_CHECKING:
     from mlflow.server.auth.client import AuthServiceClient
@@ -37,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def make_roles(options: argparse.Namespace) -> None:
     """Make the roles, and as the admin what they are about: it belongs to whoever makes it."""
-    from fmnist.config import Tracking
-    from fmnist.ledger import MODEL, open_ledger
-    from fmnist.store import open_store
+    from fmnist.config.schema import Tracking
+    from fmnist.registry.decision_log import MODEL, open_ledger
+    from fmnist.tracking.store import open_store
 
     server = users_of_server()
     store = open_store(Tracking(None, "fmnist"))
@@ -106,7 +107,7 @@ def users_of_server() -> "AuthServiceClient":
     Raises:
         ConfigError: if it names no server.
     """
-    from fmnist.address import address_of, without_password
+    from fmnist.tracking.store_uri import address_of, without_password
 
     address = address_of()
     if not address.startswith(("http://", "https://")):

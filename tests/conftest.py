@@ -25,9 +25,9 @@ from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
 
 from fmnist import PROJECT
-from fmnist.config import Config
-from fmnist.files import only_one
-from fmnist.idx import DIMENSIONS
+from fmnist.config.schema import Config
+from fmnist.common.files import only_one
+from fmnist.data.idx_files import DIMENSIONS
 from forked import Forked
 
 # In the background of a shell SIGINT is ignored, here and in all children: heed it again.
@@ -66,7 +66,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run(store: Path):
     """`run(*overrides)` trains for real, on digits in the shared store unless told otherwise."""
-    from fmnist.experiment import run
+    from fmnist.runs.run import run
 
     return lambda *overrides: run(composed(store, *QUICK, *overrides))
 
@@ -204,16 +204,16 @@ RATES = ("0.003", "0.01", "0.1")
 
 def train_rates(folder: Path) -> None:
     """Make a store with three studies of one learning rate each; the larger, the better, by far."""
-    from fmnist import study
-    from fmnist.comparison import Statement
-    from fmnist.config import Tracking
-    from fmnist.experiment import run
+    from fmnist.tracking import studies
+    from fmnist.evidence.comparison import Statement
+    from fmnist.config.schema import Tracking
+    from fmnist.runs.run import run
 
     sized = (*QUICK[:-1], "training.epochs=4", "model=selu")
     statement = Statement("Which rate?", by=(RATE,), seeds=(1, 2, 3), variants=1)
     for rate in RATES:
         tracking = Tracking(f"sqlite:///{folder}/mlflow.db", "fmnist")
-        opened = study.begin(tracking, statement, rate, rate, rate)
+        opened = studies.begin(tracking, statement, rate, rate, rate)
         for seed in statement.seeds:
             config = composed(folder, *sized, f"{RATE}={rate}", f"seed={seed}")
             mlflow.MlflowClient().set_tag(run(config).run_id, "mlflow.parentRunId", opened.run_id)

@@ -18,11 +18,13 @@ import pytest
 from PIL import Image
 
 from conftest import ENVIRONMENT, PROJECT, copy_store
-from fmnist import model_artifact, registry, serving, study
-from fmnist.__main__ import main
-from fmnist.data import digits
-from fmnist.errors import ImageError, PromotionError, TrackingError
-from fmnist.store import Store
+from fmnist.tracking import model, studies
+from fmnist.registry import versions
+from fmnist.inference import server
+from fmnist.cli.main import main
+from fmnist.data.datasets import digits
+from fmnist.common.errors import ImageError, PromotionError, TrackingError
+from fmnist.tracking.store import Store
 
 PORT = 5172
 IMAGES = digits(300, 297).test.images
@@ -45,7 +47,7 @@ def uri(folder, monkeypatch) -> str:
 
 
 def study_of(uri: str, place: int) -> str:
-    return study.studies(Store(uri, "1"))[place][0]
+    return studies.studies(Store(uri, "1"))[place][0]
 
 
 def test_before_a_promotion_there_is_no_champion(uri):
@@ -257,9 +259,9 @@ def test_an_altered_champion_is_not_used(uri, folder):
 
 
 def test_a_server_goes_on_if_the_new_champion_cannot_be_loaded(uri, capsys, monkeypatch):
-    expected = registry.version_at(2).tags["model.digest"]
+    expected = versions.version_at(2).tags["model.digest"]
     monkeypatch.setattr(model_artifact, "digest", lambda folder: expected)
-    champion = serving.Champion()
+    champion = server.Champion()
     monkeypatch.undo()
     champion.renew()
     said = capsys.readouterr().err

@@ -25,8 +25,8 @@ from conftest import (
     started,
     train,
 )
-from fmnist import fetch
-from fmnist.experiment import run
+from fmnist.data import download
+from fmnist.runs.run import run
 
 STOPPING = ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=0.01")
 SIZED = (*QUICK[:-1], "training.epochs=20", "model=selu_dropout", "optimizer=adam", *STOPPING)
@@ -197,7 +197,7 @@ def test_a_run_outlasts_a_full_disk_two_interrupts_and_a_locked_store(
 def test_data_that_was_cut_short_is_told_and_never_trained_on(tmp_path):
     cache = tmp_path / "datasets" / "fashion-mnist"
     cache.mkdir(parents=True)
-    for name in fetch.SUMS:
+    for name in download.SUMS:
         (cache / f"{name}.gz").write_bytes(b"\x1f\x8b\x08")
     nowhere = {"KERAS_HOME": str(tmp_path), "PATH": ""}
     done = train("data.url=http://127.0.0.1:9", folder=tmp_path, **nowhere)

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 
 from conftest import ENVIRONMENT, QUICK, runs_in, started, train
-from fmnist.trial import open_study
+from fmnist.sweeps.trial import open_study
 from forked import Forked
 
 TRIALS, FRESH, EPOCHS = 8, (101, 102), 4

@@ -24,15 +24,15 @@ from mlflow.exceptions import MlflowException
 
 from conftest import ENVIRONMENT, PROJECT, QUICK, answering, free_port, train_command
 from deploy import users
-from fmnist import store
-from fmnist.__main__ import main
-from fmnist.errors import ConfigError
-from fmnist.ledger import MODEL, find_ledger
-from fmnist.model_artifact import DIGEST_TAG, verified
-from fmnist.recorded import config_of_run
-from fmnist.registry import CHAMPION, version_of
-from fmnist.terminal import MEASURED, SCORES
-from fmnist.tracking import DIGESTS
+from fmnist.tracking import store
+from fmnist.cli.main import main
+from fmnist.common.errors import ConfigError
+from fmnist.registry.decision_log import MODEL, find_ledger
+from fmnist.tracking.model import DIGEST_TAG, verified
+from fmnist.tracking.run_config import config_of_run
+from fmnist.registry.versions import CHAMPION, version_of
+from fmnist.config.schema import MEASURED, SCORES
+from fmnist.tracking.tracked_run import DIGESTS
 from forked import Forked
 
 Done = subprocess.CompletedProcess[str]

@@ -11,8 +11,10 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from conftest import ENVIRONMENT, PROJECT, RATE, runs_in
-from fmnist import config, promotion, study
-from fmnist.store import Store
+from fmnist.config import schema
+from fmnist.registry import promotion
+from fmnist.tracking import studies
+from fmnist.tracking.store import Store
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
@@ -171,11 +173,11 @@ def test_the_report_stands_alone(page, study, scheme):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_of_a_decision_stands_alone(page, copied_rates, scheme):
     store = Store(f"sqlite:///{copied_rates}/mlflow.db", "1")
-    latest = study.latest(store)
+    latest = studies.latest(store)
     client = mlflow.MlflowClient()
     for run in mlflow.search_runs(["1"], f"params.`{RATE}` != '0'", output_format="list"):
         client.set_tag(run.info.run_id, "mlflow.parentRunId", latest)
-    decision = promotion.promote(store, latest, config.promotion())
+    decision = promotion.promote(store, latest, schema.promotion())
     requests = []
     page.on("request", lambda request: requests.append(request.url))
     page.emulate_media(color_scheme=scheme)

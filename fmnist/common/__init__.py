@@ -1,0 +1,1 @@
+"""What every floor needs: errors, files, tables, start-up."""

@@ -1,0 +1,77 @@
+"""The limits of the configuration's values: declared with a field, checked by its name."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from fmnist.common.errors import ConfigError
+
+SEEDS = {"at_least": 0, "below": 2**32}
+MOST_WEIGHTS = 2**30  # of the hidden layers; as many again are gradients
+LONGEST_NAME = 250  # characters, in the databases that keep it
+
+
+def number(**limits: float) -> Any:
+    """Declare a numeric field and its limits: `at_least`, `at_most`, `above`, `below`."""
+    return dataclasses.field(default=MISSING, metadata=limits)
+
+
+def check_numbers(node: DictConfig, prefix: str = "") -> None:
+    """Check the numbers of a part of the configuration, whose keys begin with `prefix`.
+
+    Raises:
+        ConfigError: if one is not finite or outside its limits.
+    """
+    schema = OmegaConf.get_type(node)
+    fields = dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ()
+    limits = {f.name: f.metadata for f in fields}
+    for key in map(str, node):
+        value = node[key]
+        if isinstance(value, DictConfig):
+            check_numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float):
+            check(f"{prefix}{key}", value, limits.get(key, {}))
+
+
+def check(key: str, value: float, limits: Mapping[str, float]) -> None:
+    """Check a number.
+
+    Raises:
+        ConfigError: if it is not finite or outside its limits.
+    """
+    holds = {
+        "at_least": lambda limit: value >= limit,
+        "at_most": lambda limit: value <= limit,
+        "above": lambda limit: value > limit,
+        "below": lambda limit: value < limit,
+    }
+    if not math.isfinite(value) or not all(holds[name](limit) for name, limit in limits.items()):
+        allowed = " and ".join(f"{name.replace('_', ' ')} {limits[name]}" for name in limits)
+        raise ConfigError(f"{key}={value}: must be {allowed or 'a finite number'}")
+
+
+def check_size(depth: int, width: int) -> None:
+    """Check that memory holds a network.
+
+    Raises:
+        ConfigError: if it has too many weights.
+    """
+    if depth * width**2 > MOST_WEIGHTS:
+        raise ConfigError(
+            f"model.depth={depth} and model.width={width}: must be smaller, at "
+            f"most {MOST_WEIGHTS:,} weights (depth * width * width)"
+        )
+
+
+def check_name(key: str, name: str) -> None:
+    """Check a name that stores keep and people read.
+
+    Raises:
+        ConfigError: if it is empty, too long or not printable.
+    """
+    if not (name.isprintable() and 0 < len(name.strip()) <= LONGEST_NAME):
+        allowed = f"1 to {LONGEST_NAME} printable characters"
+        raise ConfigError(f"{key}={name[:LONGEST_NAME]}: must be {allowed}")

@@ -1,0 +1,153 @@
+"""Find the real Fashion-MNIST on this machine, or fetch it once into Keras's cache folder."""
+
+import http.client
+import logging
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fmnist.common.errors import DataError
+from fmnist.data.idx_files import DIMENSIONS, IdxFiles, read_folder
+
+SUMS = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""SHA-256 of each file's decompressed content, which is the same wherever the file comes from."""
+
+SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+SILENCE = 15.0  # seconds without a byte after which a server counts as unreachable
+CHUNK = 1 << 16
+SCRATCH = ".fmnist-download-"  # begins the names of folders for half a download
+LARGEST = 100_000_000  # bytes; the largest of the four files has 26 million
+
+FETCH_ERRORS = (
+    DataError,
+    OSError,
+    subprocess.SubprocessError,
+    http.client.HTTPException,  # an answer that is none
+    ValueError,  # an address that is none
+)
+
+log = logging.getLogger(__name__)
+console = Console(stderr=True)
+
+
+def cache_folder() -> Path:
+    """Return the folder where Keras keeps the data set, too (`KERAS_HOME`, else `~/.keras`)."""
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    return home / "datasets" / "fashion-mnist"
+
+
+def find_or_fetch(url: str, timeout: float) -> tuple[IdxFiles, str]:
+    """Return the data set's arrays and where they come from.
+
+    The first good copy wins: the cache, the system folder, `url`, Debian's package. A bad copy is
+    named and never used; one in the cache is replaced.
+
+    Args:
+        url: the folder on a server that holds the four files, gzipped.
+        timeout: seconds allowed for one file from `url`, and for Debian's package.
+
+    Raises:
+        DataError: if no place has it; says what was tried and what the user can do.
+    """
+    tried = []
+    cache = cache_folder()
+    for folder in (cache, SYSTEM_FOLDER):
+        if not folder.is_dir():
+            tried.append(f"{folder} (no such folder)")
+            continue
+        try:
+            return read_folder(folder, SUMS), str(folder)
+        except DataError as error:
+            log.warning("ignored: %s", error)
+            tried.append(str(error))
+    sources: tuple[tuple[str, Callable[[Path], None]], ...] = (
+        (url, lambda into: _download(url, into, timeout)),
+        (f"Debian's package {DEBIAN_PACKAGE}", lambda into: _unpack_debian(into, timeout)),
+    )
+    for source, fetch in sources:
+        try:
+            return _fetch(fetch, cache), source
+        except FETCH_ERRORS as error:
+            log.warning("could not fetch from %s: %s", source, error)
+            tried.append(f"{source} ({error})")
+    raise DataError(
+        f"Fashion-MNIST is nowhere to be had; tried: {'; '.join(tried)}. "
+        "You can: 1. go online and run the same command again; "
+        f"2. put its four .gz files into {cache}, or any folder named with data.dir=FOLDER; "
+        f"3. install Debian's package {DEBIAN_PACKAGE}, or train on data=digits, which needs none."
+    )
+
+
+def _fetch(fetch: Callable[[Path], None], cache: Path) -> IdxFiles:
+    """Fetch beside the cache, check, and only then move into it: nobody sees half a file."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cache.parent, prefix=SCRATCH) as scratch:
+        fetch(Path(scratch))
+        files = read_folder(Path(scratch), SUMS)
+        cache.mkdir(exist_ok=True)
+        for name in DIMENSIONS:
+            (cache / name).unlink(missing_ok=True)  # a plain copy would be read before the .gz
+            Path(scratch, f"{name}.gz").replace(cache / f"{name}.gz")
+    return files
+
+
+def _download(url: str, into: Path, timeout: float) -> None:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    # A file gets no bar: it would begin with an empty line.
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        for name in DIMENSIONS:
+            deadline = time.monotonic() + timeout
+            request = urllib.request.urlopen(f"{url}/{name}.gz", timeout=min(SILENCE, timeout))
+            with request as response, (into / f"{name}.gz").open("wb") as file:
+                size = int(response.headers.get("Content-Length", 0)) or None
+                task = progress.add_task(name, total=size)
+                while chunk := response.read1(CHUNK):  # what is there, without waiting for more
+                    progress.advance(task, file.write(chunk))
+                    if file.tell() > LARGEST:
+                        raise DataError(f"{name}.gz has more than {LARGEST:,} bytes")
+                    if time.monotonic() > deadline:
+                        raise DataError(f"{name}.gz took longer than data.timeout={timeout:g} s")
+
+
+def _unpack_debian(into: Path, timeout: float) -> None:
+    """Let apt fetch the package into `into` without root: its lists and caches lie there, too."""
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise DataError("apt-get and dpkg-deb are not on this machine")
+    lists = into / "lists"
+    (lists / "partial").mkdir(parents=True)
+    apt = ["apt-get", "-q", "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={into}"]
+    apt += ["-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=true"]
+    with console.status(f"fetching Debian's package {DEBIAN_PACKAGE} (31 MB)"):
+        for command in (
+            [*apt, "update"],
+            [*apt, "download", DEBIAN_PACKAGE],
+            ["sh", "-c", 'dpkg-deb -x "$0"_*.deb .', DEBIAN_PACKAGE],
+        ):
+            done = subprocess.run(
+                command, cwd=into, timeout=timeout, capture_output=True, text=True
+            )
+            if done.returncode:
+                raise DataError(f"{' '.join(command[-2:])}: {done.stderr.strip()[-200:]}")
+    for name in DIMENSIONS:
+        unpacked = into / SYSTEM_FOLDER.relative_to("/") / f"{name}.gz"
+        unpacked.replace(into / unpacked.name)

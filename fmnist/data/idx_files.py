@@ -1,0 +1,135 @@
+"""Read a data set in MNIST's four-file IDX layout, checking everything that the files claim."""
+
+import gzip
+import hashlib
+import math
+import zlib
+from collections.abc import Mapping
+from io import BufferedIOBase
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.common.errors import DataError
+
+UNSIGNED_BYTE = 8
+BLOCK = 1 << 16  # bytes
+LARGEST_COMPRESSION = 1032  # of DEFLATE: zlib's technical notes, "maximum compression factor"
+
+DIMENSIONS = {
+    "train-images-idx3-ubyte": 3,
+    "train-labels-idx1-ubyte": 1,
+    "t10k-images-idx3-ubyte": 3,
+    "t10k-labels-idx1-ubyte": 1,
+}
+"""The four files, and how many dimensions the array in each has."""
+
+
+class IdxFiles(NamedTuple):
+    """The four arrays: images (n, height, width) and labels (n,), all uint8."""
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.uint8]
+
+
+def read_folder(folder: Path, sums: Mapping[str, str] | None = None) -> IdxFiles:
+    """Read the four files of a folder, each of them plain or gzipped (`.gz`).
+
+    Args:
+        folder: where the files lie, named as in `DIMENSIONS`.
+        sums: SHA-256 of each file's decompressed content, if it is known.
+
+    Raises:
+        DataError: if the folder or a file is missing, damaged, altered or of another kind, or
+            if images and labels differ in number.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    arrays = IdxFiles(
+        *(_read_file(_find(folder, name), sums[name] if sums else None) for name in DIMENSIONS)
+    )
+    for part, images, labels in (("train", *arrays[:2]), ("t10k", *arrays[2:])):
+        if len(images) != len(labels):
+            raise DataError(
+                f"{folder}: {len(images)} {part} images, but {len(labels)} labels for them"
+            )
+    if arrays.train_images.shape[1:] != arrays.test_images.shape[1:]:
+        raise DataError(
+            f"{folder}: train images are {arrays.train_images.shape[1:]}, "
+            f"t10k images {arrays.test_images.shape[1:]} pixels"
+        )
+    return arrays
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise DataError(f"{folder}: {name}[.gz] is missing; needed are {', '.join(DIMENSIONS)}")
+
+
+def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
+    """Read one array; at most as much memory is used as a file of this size can fill."""
+    name = path.name.removesuffix(".gz")
+    header_size = 4 + 4 * DIMENSIONS[name]
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        most = path.stat().st_size * (LARGEST_COMPRESSION if zipped else 1)
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            header = file.read(header_size)
+            shape = _parse_header(path, header, DIMENSIONS[name])
+            size = math.prod(shape)
+            if header_size + size > most:
+                raise DataError(f"{path}: cut short: too small for the {size} values it claims")
+            content = _content(file, size)
+            surplus = file.read(1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged or cut short: {error}") from error
+    except MemoryError as error:
+        raise DataError(f"{path}: the {size} values it claims do not fit into memory") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    if expected_sum is not None:
+        whole = hashlib.sha256(header)
+        for part in (content, surplus):
+            whole.update(part)
+        digest = whole.hexdigest()
+        if digest != expected_sum:
+            raise DataError(
+                f"{path}: altered: the content's SHA-256 is {digest}, expected {expected_sum}"
+            )
+    if len(content) != size or surplus:
+        relation = "more" if surplus else f"{len(content)}, fewer"
+        raise DataError(f"{path}: holds {relation} than the {size} values it claims")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _content(file: BufferedIOBase, size: int) -> bytearray:
+    """Read up to `size` bytes, in blocks: gzip copies thrice what it is asked for at once."""
+    content = bytearray(size)
+    done = 0
+    with memoryview(content) as view:
+        while count := file.readinto(view[done : done + BLOCK]):
+            done += count
+    del content[done:]
+    return content
+
+
+def _parse_header(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:
+    kind = {1: "labels (1 dimension)", 3: "images (3 dimensions)"}
+    if len(header) < 4 or header[:2] != b"\0\0" or header[2] != UNSIGNED_BYTE:
+        raise DataError(f"{path}: not an IDX file of unsigned bytes")
+    if header[3] != dimensions:
+        found = kind.get(header[3], f"an array of {header[3]} dimensions")
+        raise DataError(f"{path}: holds {found}, expected {kind[dimensions]}")
+    if len(header) < 4 + 4 * dimensions:
+        raise DataError(f"{path}: cut short within its header")
+    shape = tuple(int(length) for length in np.frombuffer(header[4:], ">u4"))
+    if 0 in shape:
+        raise DataError(f"{path}: is empty: it claims the shape {shape}")
+    return shape

@@ -1,0 +1,1 @@
+"""The champion answers: images in, classes out, at the prompt or over HTTP."""

@@ -1,0 +1,1 @@
+"""The model registry: which version is the champion, on what evidence."""

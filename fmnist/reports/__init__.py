@@ -1,0 +1,1 @@
+"""Tables, pictures and pages: they take data and return text or a figure."""

@@ -1,0 +1,103 @@
+"""The picture of layer health: heat maps of layer x epoch, one for each quantity.
+
+Drawn with Pillow, because matplotlib would need a fifth of an epoch for each picture.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Colours = tuple[tuple[int, int, int], ...]
+
+RISING: Colours = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+DIVERGING: Colours = ((5, 48, 97), (146, 197, 222), (247, 247, 247), (244, 165, 130), (103, 0, 31))
+NOT_FINITE, NOT_YET = (255, 0, 255), (225, 225, 225)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The colours of a quantity, the same in every run, so that runs can be laid side by side."""
+
+    title: str
+    low: float
+    high: float
+    logarithmic: bool = False
+    colours: Colours = RISING
+
+    def paint(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Return the colours (..., 3) of values; beyond the scale they are those of its ends."""
+        low, high = np.array([self.low, self.high])
+        if self.logarithmic:
+            low, high = np.log10([low, high])
+            values = np.log10(np.maximum(values, self.low))
+        place = (values - low) / (high - low) * (len(self.colours) - 1)
+        stops = np.arange(len(self.colours))
+        painted = [np.interp(place, stops, channel) for channel in np.array(self.colours).T]
+        colours = np.stack(painted, axis=-1)
+        colours[~np.isfinite(values)] = NOT_FINITE
+        return colours.astype(np.uint8)
+
+    def ramp(self) -> NDArray[np.uint8]:
+        """Return all colours of the scale (1, n, 3), from its low end to its high one."""
+        spaced = np.geomspace if self.logarithmic else np.linspace
+        return self.paint(spaced(self.low, self.high, 100)[None])
+
+
+SCALES = {
+    "gradient_norm": Scale("gradient norm", 1e-4, 1e2, logarithmic=True),
+    "update_ratio": Scale("update / weight norm", 1e-3, 1e0, logarithmic=True),
+    "activation_mean": Scale("activation mean", -2, 2, colours=DIVERGING),
+    "activation_std": Scale("activation std", 1e-3, 1e1, logarithmic=True),
+    "dead_units": Scale("dead units", 0, 1),
+}
+COLUMNS = 3  # of maps: MLflow shows an image in a square
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 150, 200, 60, 50, 60  # pixels, of a map and around it
+GAP = 16
+
+
+def heat_maps(history: NDArray[np.floating], epochs: int) -> Image.Image:
+    """Draw each quantity as a heat map: a row for each layer, input on top, a column an epoch.
+
+    Args:
+        history: (epochs so far + 1, layers, quantities): before training and after each epoch.
+        epochs: how many there will be; those to come are grey.
+    """
+    rows = -(-len(SCALES) // COLUMNS)
+    tall = TOP + HEIGHT + BOTTOM
+    image = Image.new("RGB", (LEFT + COLUMNS * (WIDTH + GAP), rows * tall), "white")
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(12)
+    draw.text((LEFT, 6), f"Layer health up to epoch {len(history) - 1}", "black", font)
+    for place, scale in enumerate(SCALES.values()):
+        row, column = divmod(place, COLUMNS)
+        left, top = LEFT + column * (WIDTH + GAP), row * tall + TOP
+        values = history[:, :, place].T
+        cells = np.full((len(values), epochs + 1, 3), NOT_YET, np.uint8)
+        cells[:, : len(history)] = scale.paint(values)
+        _paste(image, cells, (left, top, WIDTH, HEIGHT))
+        _paste(image, scale.ramp(), (left, top + HEIGHT + 24, WIDTH, 10))
+        below = top + HEIGHT + 4
+        labels = [
+            (scale.title, left, top - 20, "la"),
+            ("epoch 0", left, below, "la"),
+            (str(epochs), left + WIDTH, below, "ra"),
+            (f"{scale.low:g}", left, below + 32, "la"),
+            (f"{scale.high:g}", left + WIDTH, below + 32, "ra"),
+        ]
+        if column == 0:
+            labels += [
+                ("layer 1", left - 8, top, "ra"),
+                ("output", left - 8, top + HEIGHT - 12, "ra"),
+            ]
+        for text, x, y, anchor in labels:
+            draw.text((x, y), text, "black", font, anchor=anchor)
+    return image
+
+
+def _paste(image: Image.Image, cells: NDArray[np.uint8], place: tuple[int, int, int, int]) -> None:
+    """Paint cells (rows, columns, 3) over the rectangle left, top, width, height."""
+    left, top, width, height = place
+    grown = Image.fromarray(cells).resize((width, height), Image.Resampling.NEAREST)
+    image.paste(grown, (left, top))

@@ -1,0 +1,1 @@
+"""One run, told in order; resumed, reproduced."""

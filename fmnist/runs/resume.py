@@ -1,0 +1,152 @@
+"""Which stopped run goes on: the one that `resume=` names, or that of an interrupted sweep."""
+
+import dataclasses
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from fmnist.config import recorded
+from fmnist.tracking.store_uri import without_password
+from fmnist.config.schema import Config, rebased
+from fmnist.data.datasets import Dataset
+from fmnist.tracking.run_differences import differences
+from fmnist.common.errors import ConfigError
+from fmnist.tracking.tags import FOLDER_TAG, HOST_TAG, PID_TAG, SIGNATURE_TAG
+from fmnist.tracking.heartbeat import LOCK, is_alive
+from fmnist.tracking.provenance import signature
+from fmnist.tracking.tags import COMMAND_TAG, REPRODUCES_TAG, SWEEP_TAG
+from fmnist.tracking.store import Store, find_run, search, study_of
+
+TOGETHER = ("resume=", "tracking.")  # overrides that may stand beside `resume=`
+
+
+def current_study(store: Store) -> str | None:
+    """Return the run id of the study that this job belongs to; None if it is no job of a sweep."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if hydra is None or hydra.mode is not RunMode.MULTIRUN:
+        return None
+    return study_of(store, hydra.sweep.dir)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run that was begun before, and its configuration, in its own folder."""
+
+    run: Run
+    config: Config
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return str(self.run.info.run_id)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return bool(self.run.info.status == "FINISHED")
+
+
+def named(store: Store, config: Config) -> Earlier:
+    """Return the run that `resume=` names.
+
+    Raises:
+        ConfigError: if there is no such run, or if it cannot go on here.
+    """
+    asked = f"resume={config.resume}"
+    if HydraConfig.initialized():
+        overrides = HydraConfig.get().overrides.task
+        if other := [o for o in overrides if not o.lstrip("+").startswith(TOGETHER)]:
+            raise ConfigError(f"{asked}: goes on as it began, so without {' '.join(other)}")
+    run = find_run(str(config.resume))
+    if run is None:
+        raise ConfigError(
+            f"{asked}: there is no such run in this store ({without_password(store.uri)})"
+        )
+    tags = run.data.tags
+    if reason := why_not(run):
+        raise ConfigError(f"{asked}: {reason}")
+    own = recorded.config_of_run(run, tags[FOLDER_TAG], config.tracking.uri)
+    return Earlier(run, dataclasses.replace(own, tracking=config.tracking))
+
+
+def why_not(run: Run, here: str | None = None) -> str | None:
+    """Say why a run cannot go on; None: it can.
+
+    Args:
+        run: that was stopped.
+        here: the folder of this process. If it is the run's own, this is the same job once more,
+            after the process that did it died, be it on another host.
+    """
+    tags = run.data.tags
+    if SWEEP_TAG in tags:
+        return f"is a sweep; it goes on by: {tags.get(COMMAND_TAG, 'its command, typed again')}"
+    if REPRODUCES_TAG in tags:
+        return f"is a reproduction; again: python -m fmnist reproduce {tags[REPRODUCES_TAG]}"
+    if run.info.status == "FINISHED":
+        return "is finished; `python -m fmnist reproduce` trains it again"
+    if not {SIGNATURE_TAG, HOST_TAG, PID_TAG, FOLDER_TAG} <= tags.keys():
+        return "was not made by train.py"
+    if tags[FOLDER_TAG] != here and is_alive(run):
+        return f"is being made by process {tags[PID_TAG]} on {tags[HOST_TAG]}"
+    if not Path(tags[FOLDER_TAG], LOCK).is_file():  # else a store could name any folder
+        return f"its folder {tags[FOLDER_TAG]}, on {tags[HOST_TAG]}, is not here"
+    return None
+
+
+def check_same(earlier: Earlier, dataset: Dataset) -> None:
+    """Refuse to go on with other data, code or libraries than the run began with.
+
+    Raises:
+        ConfigError: if the weights would not be those that the run would have had.
+    """
+    begun_as = earlier.run.data.tags[SIGNATURE_TAG]
+    if signature(earlier.config, dataset.fingerprint) != begun_as:
+        differing = differences(earlier.run, earlier.config, dataset) or ["its configuration"]
+        raise ConfigError(
+            f"resume={earlier.run_id}: would not come to the same weights any more: "
+            f"{'; '.join(differing)}; with what it began with it goes on, or anew: "
+            + earlier.run.data.tags.get(COMMAND_TAG, "train.py")
+        )
+
+
+def log_into(folder: Path) -> None:
+    """Let the log go on in the folder of the run, and remove the one that Hydra made for it."""
+    if not HydraConfig.initialized():
+        return
+    made = Path(HydraConfig.get().runtime.output_dir)
+    if made == folder:
+        return
+    for handler in logging.getLogger().handlers:
+        log = Path(getattr(handler, "baseFilename", ""))
+        if (
+            isinstance(handler, logging.FileHandler)
+            and log.parent == made
+            and not log.stat().st_size
+        ):
+            handler.close()  # it opens the other file when there is something to write
+            handler.baseFilename = str(folder / log.name)
+            log.unlink()
+    if [path.name for path in made.iterdir()] == [HydraConfig.get().output_subdir]:
+        shutil.rmtree(made)
+
+
+def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> Earlier | None:
+    """Return the run of a study that is the same as `config`: finished, else one that can go on."""
+    same = signature(config, dataset.fingerprint)
+    condition = f"tags.{SIGNATURE_TAG} = '{same}' AND tags.{MLFLOW_PARENT_RUN_ID} = '{study}'"
+    runs = search(store, condition)
+    for run in runs:
+        if run.info.status == "FINISHED":
+            return Earlier(run, config)
+    for run in runs:
+        if why_not(run, config.output_dir) is None:
+            folder = run.data.tags[FOLDER_TAG]
+            values = rebased(vars(config), config.output_dir, folder)
+            return Earlier(run, Config(**values))
+    return None

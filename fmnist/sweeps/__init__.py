@@ -1,0 +1,1 @@
+"""A `-m` command is a study: its jobs, its progress, its search, its end."""

@@ -1,0 +1,117 @@
+"""A sweep whose jobs run at once, on the terminal: what ended, what runs, how long it may take."""
+
+import time
+from collections.abc import Collection
+from threading import Event, Thread
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from fmnist.sweeps.jobs import Job, find_all
+
+PAUSE = 0.5  # seconds between two looks at the jobs
+
+
+class Overview:
+    """Shows a sweep while it lasts: a line for each job that ended, below it those that run.
+
+    Where the output is no terminal there are only the lines.
+
+    Args:
+        sweep: its folder.
+        planned: how many jobs it has; None if nobody knows.
+        swept: the keys by which its jobs differ.
+    """
+
+    def __init__(self, sweep: str, planned: int | None, swept: Collection[str]) -> None:
+        self.sweep, self.planned, self.swept = sweep, planned, swept
+        self.jobs: dict[int, Job] = {}
+        self.over = Event()
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.thread = Thread(target=self._show, daemon=True)
+
+    def begin(self) -> None:
+        """Begin to look."""
+        self.started = time.monotonic()
+        self.thread.start()
+
+    def end(self) -> None:
+        """Look a last time, if it has begun."""
+        self.over.set()
+        if self.thread.ident:
+            self.thread.join()
+
+    def failures(self) -> list[str]:
+        """Return a line for each job that failed."""
+        return [f"  {self.name(job)}: {job.error}" for job in find_all(self.sweep) if job.error]
+
+    def _show(self) -> None:
+        if not self.console.is_terminal:
+            while not self.over.wait(PAUSE):
+                self._look()
+            self._look()
+            return
+        with Live(console=self.console, transient=True, auto_refresh=False) as live:
+            while not self.over.wait(PAUSE):
+                self._look()
+                live.update(self._running(), refresh=True)
+            self._look()
+
+    def _look(self) -> None:
+        """Take up what is new, and print what will stay."""
+        known = frozenset(number for number, job in self.jobs.items() if job.ended)
+        for job in find_all(self.sweep, known):
+            before = self.jobs.get(job.number)
+            self.jobs[job.number] = job
+            for warning in job.warnings[len(before.warnings) if before else 0 :]:
+                self._print(f"{self.name(job)}: {warning}")
+            if job.error:
+                self._print(f"{self._ended()}  {self.name(job)}  failed: {job.error}")
+            elif job.ended:
+                early = f", ended after epoch {job.epoch}" if job.epoch < job.epochs else ""
+                said = f"val_accuracy {job.objective:.4f}{early}"
+                self._print(f"{self._ended()}  {self.name(job)}  {said}")
+
+    def _print(self, line: str) -> None:
+        self.console.print(escape(line))
+
+    def _ended(self) -> str:
+        ended = sum(job.ended for job in self.jobs.values())
+        of = f"/{self.planned}" if self.planned else ""
+        return f"job {ended:>{len(str(self.planned or ''))}}{of}"
+
+    def name(self, job: Job) -> str:
+        """Return by what a job differs from the others."""
+        own = [one for one in job.overrides if one.lstrip("+").partition("=")[0] in self.swept]
+        return " ".join(own or job.overrides)
+
+    def _running(self) -> Group:
+        running = [job for job in self.jobs.values() if not job.ended]
+        rows = Table.grid(padding=(0, 2))
+        for job in running:
+            far = f"epoch {job.epoch}/{job.epochs}" if job.epochs else "begins"
+            score = "" if job.val_accuracy is None else f"val_accuracy {job.val_accuracy:.4f}"
+            rows.add_row("  running", escape(self.name(job)), far, score)
+        return Group(rows, Text(self._summary(len(running))))
+
+    def _summary(self, running: int) -> str:
+        ended = [job for job in self.jobs.values() if job.ended]
+        failed = sum(job.error is not None for job in ended)
+        parts = [f"{len(ended)} of {self.planned or '?'} jobs done", f"{running} running"]
+        if failed:
+            parts.append(f"{failed} failed")
+        if left := self._time_left():
+            parts.append(left)
+        return ", ".join(parts)
+
+    def _time_left(self) -> str | None:
+        done = sum(1 if job.ended else job.epoch / max(job.epochs, 1) for job in self.jobs.values())
+        if not done or not self.planned:
+            return None
+        seconds = (time.monotonic() - self.started) / done * (self.planned - done)
+        return (
+            f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+        )

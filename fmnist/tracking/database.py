@@ -1,0 +1,64 @@
+"""The version of a database, read before MLflow connects, which might migrate it."""
+
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from mlflow.store import db_migrations
+from mlflow.store.db import utils
+
+from fmnist.tracking.store_uri import sqlite_file
+
+
+def version_here() -> str:
+    """Return the revision that this MLflow gives a database."""
+    return str(_script().get_current_head())
+
+
+def version_there(uri: str) -> str | None:
+    """Return the revision of a database; None if nothing was ever written to it.
+
+    Raises:
+        SQLAlchemyError: if it cannot be read.
+    """
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+def is_older(revision: str) -> bool:
+    """Tell whether this MLflow knows how to migrate from `revision` of a database."""
+    return revision in {one.revision for one in _script().walk_revisions()}
+
+
+def migrate(uri: str) -> str:
+    """Bring a database to this MLflow's schema; say where the former one was copied to.
+
+    Only a SQLite file is copied; a database on a server is its administrator's to copy.
+    """
+    said = "no copy was made"
+    if database := sqlite_file(uri):
+        backup = Path(f"{database}.before-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
+        with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(backup)) as new:
+            old.backup(new)
+        said = f"the former one is {backup}"
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
+    finally:
+        engine.dispose()
+    return said
+
+
+def _script() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(Path(db_migrations.__file__).parent))
+    return ScriptDirectory.from_config(config)

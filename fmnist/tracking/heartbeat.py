@@ -1,0 +1,73 @@
+"""Whether the process that makes a run is still alive; a run that says RUNNING may have lost it."""
+
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run
+
+from fmnist.common.errors import TrackingError
+from fmnist.common.files import is_held, only_one
+
+INTERRUPTED = "interrupted"
+LOCK = "running.lock"  # in the folder of a run or a sweep, held as long as its process lives
+PATIENCE = 1.0  # seconds; others only look, which takes a moment
+SILENCE = 900.0  # seconds without a heartbeat after which a process on another host counts as dead
+
+
+@contextmanager
+def alive(folder: str) -> Iterator[None]:
+    """Show other processes on this host that the run in `folder` is being made.
+
+    Raises:
+        TrackingError: if another process makes it.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_one(Path(folder, LOCK), timeout=PATIENCE))
+        except sqlite3.OperationalError as error:
+            reason = "another process works in it" if "locked" in str(error) else str(error)
+            raise TrackingError(f"{folder}: {reason}") from error
+        yield
+
+
+def tags_of_process(folder: str) -> dict[str, str]:
+    """Return the tags by which `is_alive` recognises this process."""
+    return {
+        HOST_TAG: platform.node(),
+        PID_TAG: str(os.getpid()),
+        FOLDER_TAG: folder,
+        HEARTBEAT_TAG: str(int(time.time() * 1000)),
+    }
+
+
+def status(run: Run) -> str:
+    """Return MLflow's status of a run, or that it was interrupted."""
+    ended = run.info.status != "RUNNING"
+    return str(run.info.status) if ended or is_alive(run) else INTERRUPTED
+
+
+def is_alive(run: Run) -> bool:
+    """Tell whether the process that makes a run lives; on another host, by its heartbeat.
+
+    A run that does not say where it is made counts as alive: it is not ours to judge.
+    """
+    tags = run.data.tags
+    if not {HOST_TAG, FOLDER_TAG, HEARTBEAT_TAG} <= tags.keys():
+        return True
+    if tags[HOST_TAG] == platform.node():
+        return is_held(Path(tags[FOLDER_TAG], LOCK))
+    last = tags[HEARTBEAT_TAG]
+    return time.time() - (int(last) if last.isdecimal() else 0) / 1000 < SILENCE
+
+
+def beat(run_ids: Sequence[str]) -> None:
+    """Tell the store that the process that makes these runs lives."""
+    for run_id in run_ids:
+        mlflow.MlflowClient().set_tag(run_id, HEARTBEAT_TAG, str(int(time.time() * 1000)))

@@ -1,0 +1,174 @@
+"""MLflow's tracking store: found, set up safely, or refused before anything is trained."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mlflow
+from mlflow.entities import LifecycleStage, Run
+from mlflow.exceptions import MlflowException
+
+from fmnist import PROJECT
+from fmnist.tracking.store_uri import GIVEN_URI, address_of, artifact_folder, default_uri, existing_uri, reached, without_password
+from fmnist.config.schema import Tracking
+from fmnist.common.errors import TrackingError, one_line
+
+Thing = TypeVar("Thing")
+
+VIEW = "?workflowType=machine_learning"  # else MLflow's UI opens for language models
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open tracking store."""
+
+    uri: str
+    experiment_id: str
+
+    @property
+    def variable(self) -> str:
+        """What to put before a command of `python -m fmnist` so that it finds this store."""
+        found = without_password(GIVEN_URI or default_uri()) == without_password(self.uri)
+        return "" if found else f"MLFLOW_TRACKING_URI={shlex.quote(without_password(self.uri))} "
+
+    def look_at(self, run: Run) -> str:
+        """Say what to type, and where to look, to see `run` in MLflow's UI."""
+        return "look at it:  " + "\n             ".join(self._ui_commands(run))
+
+    def _ui_commands(self, run: Run) -> list[str]:
+        page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}"
+        if self.uri.startswith("http"):
+            return [without_password(self.uri).rstrip("/") + page]
+        start = "mlflow ui"
+        if self.uri != default_uri() or Path.cwd() != PROJECT:
+            start += f" --backend-store-uri {shlex.quote(without_password(self.uri))}"
+        return [start, f"http://127.0.0.1:5000{page}"]
+
+
+def open_store(config: Tracking) -> Store:
+    """Make sure that the store answers and has the experiment, before anything is trained.
+
+    A new SQLite database is set up by one process while others wait: MLflow's own set-up fails
+    when it is raced. A server gets a few seconds to answer instead of MLflow's four minutes.
+
+    Raises:
+        TrackingError: if the store cannot be reached, read or written.
+    """
+    uri = address_of(config.uri)
+    with reached(uri):
+        if own := _experiment_of_project():
+            return Store(uri, own)
+        experiment_id = find_or_create_experiment(uri, config.experiment)
+        if uri.startswith("http"):  # changes nothing; a user who may only read is refused now
+            mlflow.MlflowClient().rename_experiment(experiment_id, config.experiment)
+        return Store(uri, experiment_id)
+
+
+def existing_store(experiment: str | None) -> Store:
+    """Open the store of `MLFLOW_TRACKING_URI`, else the one beside train.py; create nothing.
+
+    Args:
+        experiment: its name; None if the id of a run will tell.
+
+    Raises:
+        TrackingError: if there is no such store or experiment, or if it cannot be read.
+    """
+    uri = existing_uri()
+    with reached(uri):
+        client = mlflow.MlflowClient()
+        if experiment is None:
+            client.search_experiments(max_results=1)  # does it answer?
+            return Store(uri, "")
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            names = ", ".join(e.name for e in client.search_experiments())
+            raise TrackingError(f"experiment {experiment}: choose one of {names}")
+    return Store(uri, found.experiment_id)
+
+
+def _experiment_of_project() -> str | None:
+    """Under `mlflow run`, the experiment of the run that it opened."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    return str(mlflow.get_run(run_id).info.experiment_id) if run_id else None
+
+
+def find_or_create_experiment(uri: str, name: str) -> str:
+    """Return the id of an experiment.
+
+    Raises:
+        TrackingError: if it was deleted.
+    """
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            place = artifact_folder(uri)
+            return client.create_experiment(
+                name, artifact_location=place.as_uri() if place else None
+            )
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            experiment = client.get_experiment_by_name(name)
+            assert experiment is not None
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise TrackingError(
+            f"experiment {name}: was deleted; choose another name, or restore it: "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    return str(experiment.experiment_id)
+
+
+def search(store: Store, condition: str = "", latest: int = sys.maxsize) -> list[Run]:
+    """Return the runs of the experiment that fulfil MLflow's `condition`, in order of their start.
+
+    Args:
+        store: where.
+        condition: which; "": all.
+        latest: no more than so many, those that began last.
+
+    Raises:
+        TrackingError: if the condition is none.
+    """
+    try:
+        runs: list[Run] = mlflow.search_runs(
+            [store.experiment_id],
+            filter_string=condition,
+            max_results=latest,
+            order_by=["attributes.start_time DESC"],
+            output_format="list",
+        )
+    except MlflowException as error:
+        raise TrackingError(f"filter {condition}: {one_line(error)[:300]}") from error
+    return runs[::-1]
+
+
+def if_there(call: Callable[..., Thing], *arguments: Any) -> Thing | None:
+    """Return what `call` finds in the store; None if there is no such thing."""
+    try:
+        return call(*arguments)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def find_run(run_id: str) -> Run | None:
+    """Return a run of the store; None if there is none with this id, or if it was deleted."""
+    try:
+        run = mlflow.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+
+
+def study_of(store: Store, sweep: str) -> str | None:
+    """Return the run id of the study whose runs the sweep in the folder `sweep` makes."""
+    studies = search(store, f"tags.{SWEEP_TAG} = '{sweep}'", latest=1)
+    return str(studies[-1].info.run_id) if studies else None

@@ -1,0 +1,186 @@
+"""The address of a tracking store, and how it is reached."""
+
+import logging
+import os
+import re
+import shlex
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from fmnist import PROJECT
+from fmnist.common.errors import TrackingError, one_line
+from fmnist.common.files import only_one
+
+# It warns, before it fails, of what the error says.
+logging.getLogger("mlflow.utils.databricks_utils").setLevel(logging.ERROR)
+
+GIVEN_URI = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow overwrites the variable later
+
+STORE_ERRORS = (
+    MlflowException,
+    SQLAlchemyError,
+    sqlite3.Error,
+    OSError,
+    ImportError,  # a database whose driver is not installed
+)
+
+SQLITE = b"SQLite format 3\0"
+CONNECT_TIMEOUT = 5  # seconds
+DATABASE_SERVERS = ("postgresql", "mysql")
+LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
+NOT_WRITABLE = re.compile("unable to open database file|readonly database")  # SQLite's words
+
+
+def default_uri() -> str:
+    """Return the URI of the store beside train.py."""
+    return f"sqlite:///{PROJECT / 'mlflow.db'}"
+
+
+def without_password(uri: str) -> str:
+    """Return `uri` without user name and password."""
+    scheme, separator, rest = uri.partition("://")
+    server, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}"
+
+
+def unusable(uri: str, reason: str) -> TrackingError:
+    """Return the error that says why a store cannot be used."""
+    return TrackingError(f"tracking store {without_password(uri)}: {reason}")
+
+
+def existing_uri() -> str:
+    """Return the URI of the store that `existing_store` opens, and open nothing.
+
+    Raises:
+        TrackingError: if there is no such file.
+    """
+    uri = address_of()
+    database = sqlite_file(uri)
+    if database and not database.exists():
+        raise unusable(uri, "there is none yet; train.py makes it")
+    return uri
+
+
+def address_of(given: str | None = None) -> str:
+    """Return the store's URI; a server's user and password move to the variables for them.
+
+    In the URI they would stand in the message of a failed request, and so in a run's tags.
+    """
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise unusable(uri, str(error)) from error
+    if not (uri.startswith("http") and parts.username and parts.password):
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+    return without_password(uri)
+
+
+@contextmanager
+def reached(uri: str) -> Iterator[None]:
+    """Make `uri` MLflow's store, and turn what goes wrong with it into `TrackingError`."""
+    try:
+        with _patience(), _only_one(uri):
+            _connect(uri)
+            mlflow.set_tracking_uri(uri)
+            yield
+    except STORE_ERRORS as error:
+        reason = one_line(_root_cause(error)).replace(uri, without_password(uri))[:300]
+        if NOT_WRITABLE.search(reason):
+            reason += "; name another by MLFLOW_TRACKING_URI=sqlite:///FILE"
+        raise unusable(uri, reason) from error
+
+
+def _connect(uri: str) -> None:
+    """Connect to a database once, where MLflow would try for two minutes."""
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme in DATABASE_SERVERS:
+        arguments = {"connect_timeout": CONNECT_TIMEOUT}
+        create_engine(uri, poolclass=NullPool, connect_args=arguments).connect().close()
+    elif scheme == "sqlite":
+        create_engine(uri, poolclass=NullPool).connect().close()
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the system's or the database's own error behind `error`: a refused connection, say."""
+    root, cause = error, error.__cause__ or error.__context__
+    while cause:
+        root = cause if isinstance(cause, OSError | sqlite3.Error) else root
+        cause = cause.__cause__ or cause.__context__
+    return root
+
+
+def artifact_folder(uri: str) -> Path | None:
+    """Return where artifacts lie: beside a SQLite file; None: a server decides for itself."""
+    if uri.startswith("http"):
+        return None
+    database = sqlite_file(uri)
+    return (database.resolve().parent if database else PROJECT) / "mlartifacts"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite store; None for another."""
+    database = make_url(uri).database if uri.startswith("sqlite") else None
+    return Path(database) if database and database != ":memory:" else None
+
+
+@contextmanager
+def _only_one(uri: str) -> Iterator[None]:
+    """Let one process at a time set up or open a store in a file."""
+    database = sqlite_file(uri)
+    if not database:
+        if uri.startswith("sqlite"):
+            raise unusable(uri, "keeps nothing; name a file: sqlite:///FILE")
+        yield
+        return
+    if database.is_dir():
+        raise unusable(uri, "is a folder")
+    if database.exists() and not _is_database(database):  # before a lock is laid beside it
+        raise unusable(uri, "file is not a database")
+    if not database.resolve().parent.is_dir():
+        folder = shlex.quote(str(database.resolve().parent))
+        raise unusable(uri, f"no such folder; make it: mkdir -p {folder}")
+    with only_one(Path(f"{database}.lock"), LOCK_TIMEOUT):
+        yield
+
+
+def _is_database(path: Path) -> bool:
+    """Tell whether a file is empty or begins as SQLite's do."""
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)) in (b"", SQLITE)
+
+
+@contextmanager
+def environment_variables(**variables: str | None) -> Iterator[None]:
+    """Set (or, for None, unset) environment variables for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    try:
+        _assign(variables)
+        yield
+    finally:
+        _assign(before)
+
+
+def _assign(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _patience() -> AbstractContextManager[None]:
+    return environment_variables(
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="5"
+    )

@@ -1,0 +1,198 @@
+"""The compiled engine: a whole epoch of Keras's own `train_step` as one XLA program."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from textwrap import shorten
+
+import keras
+import tensorflow as tf
+
+from fmnist.data.datasets import Part
+from fmnist.training.xla_layers import fast_copy
+
+BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+MESSAGE_WIDTH = 200  # characters of a reason that is quoted from a library
+
+
+class CannotCompile(Exception):
+    """A model or a callback does not fit into one program an epoch; the text says why."""
+
+
+@contextmanager
+def copying() -> Iterator[None]:
+    """Turn what Keras raises for a layer without a complete configuration into `CannotCompile`."""
+    try:
+        yield
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = shorten(str(error), MESSAGE_WIDTH)
+        raise CannotCompile(f"the model cannot be copied ({reason})") from error
+
+
+class CompiledEpoch:
+    """An epoch of training as one XLA program: a loop over the batches, then the short last one.
+
+    The program works on a twin, a private copy of a model in which the layers are written for
+    XLA (`fmnist.lowering`). A model borrows it: its state is copied to the twin before an epoch
+    and back afterwards. So the model itself keeps stock Keras layers and saves as such, and all
+    models of one architecture share one program.
+
+    Args:
+        model: built and compiled; only its structure is taken. Its labels are () uint8.
+        examples: number of training images.
+        batch_size: images a step.
+
+    Raises:
+        CannotCompile: if the model cannot be copied.
+    """
+
+    def __init__(self, model: keras.Model, examples: int, batch_size: int) -> None:
+        self.twin = twin_of(model, fast_copy)
+        self.batch_size, self.steps = batch_size, examples // batch_size
+        image, dtype = model.input_shape[1:], model.inputs[0].dtype
+        batch = (tf.TensorSpec((None, *image), dtype), tf.TensorSpec((None,), tf.uint8))
+        self.step = tf.function(  # traced once, for batches of any size
+            self.twin.train_step, input_signature=[batch], autograph=False
+        )
+        signature = [
+            tf.TensorSpec((examples, *image), dtype),
+            tf.TensorSpec((examples,), tf.uint8),
+            tf.TensorSpec((examples,), tf.int32),
+            tf.TensorSpec((), tf.int32),
+        ]
+        self.epoch = tf.function(
+            self._epoch, input_signature=signature, jit_compile=True, autograph=False
+        ).get_concrete_function()
+        thread = ThreadPoolExecutor(1)  # XLA needs no lock of Python's: the caller can go on
+        self.compiled = thread.submit(
+            self.epoch, *(tf.zeros(spec.shape, spec.dtype) for spec in signature)
+        )
+        thread.shutdown(wait=False)
+
+    def _epoch(
+        self, images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, steps: tf.Tensor
+    ) -> None:
+        """Train on the first `steps` batches of `order`, and on what is left over at its end."""
+
+        def train_on(chosen: tf.Tensor) -> None:
+            self.step((tf.gather(images, chosen), tf.gather(labels, chosen)))
+
+        def batch(index: tf.Tensor) -> tuple[tf.Tensor]:
+            train_on(tf.slice(order, [index * self.batch_size], [self.batch_size]))
+            return (index + 1,)
+
+        tf.while_loop(lambda index: index < steps, batch, (0,))
+        if self.steps * self.batch_size < order.shape[0]:
+            train_on(order[self.steps * self.batch_size :])
+
+    @contextmanager
+    def lent_to(self, model: keras.Model, train: Part) -> Iterator[None]:
+        """Let `model.fit` train on `train` by this program; its data are orders (n,) int32.
+
+        Raises:
+            CannotCompile: if XLA cannot compile the model.
+        """
+        try:
+            self.compiled.result()
+        except tf.errors.OpError as error:
+            unknown = ", ".join(re.findall(r"No registered '(\w+)'", error.message))
+            reason = f"it has no {unknown}" if unknown else shorten(error.message, MESSAGE_WIDTH)
+            raise CannotCompile(f"XLA cannot compile the model ({reason})") from error
+        images, labels = tf.constant(train.images), tf.constant(train.labels)
+        build_state(model)
+        own, twins = state(model), state(self.twin)
+
+        def train_function(iterator: Iterator[tf.Tensor]) -> dict[str, tf.Tensor]:
+            """Train one epoch on the next order; return the metrics."""
+            order = next(iterator)
+            for variable, twin in zip(own, twins, strict=True):
+                twin.assign(variable)
+            self.epoch(images, labels, order, tf.constant(self.steps))
+            for variable, twin in zip(own, twins, strict=True):
+                variable.assign(twin)
+            metrics: dict[str, tf.Tensor] = model.get_metrics_result()
+            return metrics
+
+        # Keras would wrap a `train_step` into one more graph, and trace and optimise that for
+        # each model anew; this is called as it is.
+        model.train_function = train_function
+        try:
+            yield
+        finally:
+            model.train_function = None
+
+
+programs: dict[str, CompiledEpoch] = {}
+
+
+def compiled_epoch(
+    model: keras.Model, train: Part, batch_size: int, callbacks: Sequence[keras.callbacks.Callback]
+) -> CompiledEpoch:
+    """Return the program for `model`, made on first use; it compiles while the caller goes on.
+
+    Raises:
+        CannotCompile: if a callback needs every batch or the model cannot be copied.
+    """
+    for callback in callbacks:
+        if needs_every_batch(callback):
+            raise CannotCompile(f"{type(callback).__name__} needs every batch")
+    key = json.dumps([structure(model), train.images.shape, batch_size])
+    if key not in programs:
+        programs[key] = CompiledEpoch(model, len(train), batch_size)
+    return programs[key]
+
+
+def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
+    """Tell whether `callback` acts on batches: Keras's own say how often, others by overriding."""
+    how_often = getattr(callback, "save_freq", getattr(callback, "update_freq", None))
+    if how_often is not None:
+        return bool(how_often != "epoch")
+    return any(
+        getattr(getattr(callback, hook), "__func__", None)
+        is not getattr(keras.callbacks.Callback, hook)
+        for hook in BATCH_HOOKS
+    )
+
+
+def structure(model: keras.Model) -> str:
+    """Describe layers, loss, metrics and optimizer; the learning rate is state, unless scheduled.
+
+    Raises:
+        CannotCompile: if the model cannot be described.
+    """
+    with copying():
+        compiled = model.get_compile_config()
+        if isinstance(compiled["optimizer"]["config"].get("learning_rate"), float):
+            del compiled["optimizer"]["config"]["learning_rate"]
+        whole = [model.get_config(), compiled]
+        return json.dumps(whole, default=keras.saving.serialize_keras_object)
+
+
+def twin_of(model: keras.Model, copy: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
+    """Return a model like `model`, compiled alike, of copies of its layers, with its own state.
+
+    Raises:
+        CannotCompile: if the model cannot be copied.
+    """
+    with copying():
+        twin = keras.models.clone_model(model, clone_function=copy)
+        twin.compile_from_config(model.get_compile_config())
+    build_state(twin)
+    return twin
+
+
+def build_state(model: keras.Model) -> None:
+    """Create what Keras creates late: the variables of the optimizer and of the metrics."""
+    image = tf.zeros((1, *model.input_shape[1:]), model.inputs[0].dtype)
+    label, probabilities = tf.zeros(1, tf.uint8), model(image)
+    model.compute_loss(image, label, probabilities)
+    model.compute_metrics(image, label, probabilities)
+    model.reset_metrics()
+    model.optimizer.build(model.trainable_variables)
+
+
+def state(model: keras.Model) -> list[keras.Variable]:
+    """Return all that training changes: weights, seeds, optimizer and metrics."""
+    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]

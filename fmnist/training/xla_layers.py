@@ -1,0 +1,114 @@
+"""SELU, dropout and batch normalisation, written so that XLA compiles them to fast code.
+
+The mathematics is Keras's; only the compiled twin of a model (`fmnist.engine`) uses these, so no
+saved model depends on them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+ALPHA, SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. (2017), equation 2
+
+EXACT = (tf.float32, tf.float64)  # Keras casts anything below for the statistics of a batch
+
+Gradient = Callable[[tf.Tensor], tf.Tensor]
+
+
+@tf.custom_gradient
+def selu(x: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+    """SELU (Klambauer et al., 2017, equation 2) by `exp`, as XLA has no fast `expm1` on a CPU."""
+    y = SCALE * (tf.maximum(x, 0) + ALPHA * (tf.exp(tf.minimum(x, 0)) - 1))
+    slope = tf.where(y > 0, tf.constant(SCALE, y.dtype), y + SCALE * ALPHA)
+    return y, lambda upstream: upstream * slope
+
+
+def kept(layer: keras.layers.Dropout, inputs: tf.Tensor) -> tf.Tensor:
+    """Draw which elements of `inputs` are kept, as 1 or 0, with the layer's rate and own seed.
+
+    Keras leaves the generator to XLA, which takes a slow one; Philox costs nothing beside the
+    layer itself.
+    """
+    seed = tf.cast(layer.seed_generator.next(), tf.int32)
+    uniform = tf.random.stateless_uniform(tf.shape(inputs), seed, alg="philox")
+    return tf.cast(uniform >= layer.rate, inputs.dtype)
+
+
+class Dropout(keras.layers.Dropout):
+    """Dropout (Srivastava et al., 2014): what is kept is scaled by 1 / (1 - rate)."""
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Drop elements while training."""
+        return inputs * kept(self, inputs) / (1 - self.rate) if training else inputs
+
+
+class AlphaDropout(keras.layers.AlphaDropout):
+    """AlphaDropout (Klambauer et al., 2017): mean and variance of the inputs are kept."""
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Set elements to SELU's negative limit while training, then rescale all."""
+        if not training:
+            return inputs
+        limit, keep = -ALPHA * SCALE, kept(self, inputs)
+        a = ((1 - self.rate) * (1 + self.rate * limit**2)) ** -0.5
+        return a * (inputs * keep + limit * (1 - keep)) - a * limit * self.rate
+
+
+@tf.custom_gradient
+def normalized(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: tf.Tensor
+) -> tuple[tuple[tf.Tensor, ...], Callable[..., tuple[tf.Tensor, ...]]]:
+    """Normalise x (batch, units); return it with the mean and the variance (units,) of the batch.
+
+    The gradient is Ioffe and Szegedy's (2015, section 3) in closed form: half the operations of
+    what differentiating step by step leaves. Mean and variance carry none.
+    """
+    mean = tf.reduce_mean(x, 0)
+    centred = x - mean
+    variance = tf.reduce_mean(centred**2, 0)
+    inverse = tf.math.rsqrt(variance + epsilon)
+
+    def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        whitened, batch = centred * inverse, tf.cast(tf.shape(x)[0], x.dtype)
+        d_gamma, d_beta = tf.reduce_sum(upstream * whitened, 0), tf.reduce_sum(upstream, 0)
+        d_x = upstream - (d_beta + whitened * d_gamma) / batch
+        return gamma * inverse * d_x, d_gamma, d_beta, tf.zeros_like(epsilon)
+
+    return (centred * (inverse * gamma) + beta, mean, variance), gradient
+
+
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation (Ioffe and Szegedy, 2015) of plain batches of vectors."""
+
+    def call(
+        self, inputs: tf.Tensor, training: bool = False, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Normalise; while training by the batch, and follow its mean and variance."""
+        plain = self.center and self.scale and not (self.renorm or self.synchronized)
+        vectors = len(inputs.shape) == 2 and inputs.dtype in EXACT and mask is None
+        if not (training and self.trainable and plain and vectors):
+            return super().call(inputs, training=training, mask=mask)
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        y, *moments = normalized(inputs, gamma, beta, tf.constant(self.epsilon, inputs.dtype))
+        for moving, moment in zip((self.moving_mean, self.moving_variance), moments, strict=True):
+            moving.assign(moving * self.momentum + moment * (1 - self.momentum))
+        return y
+
+
+LAYERS = {
+    keras.layers.Dropout: Dropout,
+    keras.layers.AlphaDropout: AlphaDropout,
+    keras.layers.BatchNormalization: BatchNormalization,
+}
+
+
+def fast_copy(layer: keras.Layer) -> keras.Layer:
+    """Copy a layer without its weights, with the fast forms above in place of Keras's."""
+    config: dict[str, Any] = layer.get_config()
+    kind = type(layer) if config.get("noise_shape") else LAYERS.get(type(layer), type(layer))
+    copy = kind.from_config(config)
+    if getattr(copy, "activation", None) is keras.activations.selu:
+        copy.activation = selu
+    return copy

@@ -1,0 +1,82 @@
+"""The rule of promotion, and what is said of it: numbers in, sentences out."""
+
+import math
+
+import pytest
+
+from fmnist.config.schema import Promotion
+from fmnist.registry.decision import Check, Outcome, Side, beats, champion_stays, decide
+from fmnist.evidence.statistics import Difference, Estimate, Verdict, compare, mean_interval
+
+RULES = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
+GOOD, BAD = Check("data", True, "as it was"), Check("artifact", False, "its model was altered")
+
+
+def side(role: str, variant: str, version: int | None = None) -> Side:
+    return Side(role, variant, "id", 1, version, {1: 0.9}, mean_interval([0.9]))
+
+
+def difference(mean: float, p: float, n: int = 5) -> Difference:
+    return Difference(Estimate(mean, mean - 0.01, mean + 0.01, n), 0.003, p, 1.0, Verdict.better)
+
+
+CHAMPION, BASELINE = side("champion", "relu", 1), side("baseline", "relu")
+
+
+@pytest.mark.parametrize(
+    ("incumbent", "found", "check", "outcome", "reason"),
+    [
+        (CHAMPION, difference(0.012, 0.004), GOOD, "promoted",
+         "selu (version 2) is the champion now: it beats the champion, relu (version 1): "
+         "+1.20 points [+0.20, +2.20], 5 seeds, p = 0.004."),
+        (BASELINE, difference(0.012, 0.004), GOOD, "promoted",
+         "selu (version 2) is the champion now: it beats the baseline, relu: "
+         "+1.20 points [+0.20, +2.20], 5 seeds, p = 0.004."),
+        (CHAMPION, difference(0.012, 0.06), GOOD, "kept",
+         "The champion stays relu (version 1): selu against relu: "
+         "+1.20 points [+0.20, +2.20], 5 seeds, p = 0.060: no evidence at 0.05."),
+        (CHAMPION, difference(0.004, 0.001), GOOD, "kept",
+         "The champion stays relu (version 1): selu against relu: "
+         "+0.40 points [-0.60, +1.40], 5 seeds, p = 0.001: less than 0.5 points."),
+        (BASELINE, difference(0.012, math.nan, 1), GOOD, "kept",
+         "There is no champion yet: selu against relu: seeds in common: 1, "
+         "so nothing can be concluded."),
+        (CHAMPION, None, GOOD, "kept",
+         "The champion stays relu (version 1): selu ran alone, against nothing."),
+        (BASELINE, None, GOOD, "kept",
+         "There is no champion yet: selu ran alone, against nothing; --first makes it the champ"),
+        (CHAMPION, difference(0.012, 0.004), BAD, "refused",
+         "The champion stays relu (version 1): selu (version 2) is refused: its model was alt"),
+        (CHAMPION, difference(0.004, 0.5), BAD, "kept", "The champion stays relu (version 1): "),
+        (None, None, GOOD, "promoted",
+         "selu (version 2) is the champion now, without evidence: nothing was weighed."),
+        (None, None, BAD, "refused",
+         "There is no champion yet: selu (version 2) is refused: its model was altered."),
+    ],
+)  # fmt: skip
+def test_what_is_decided_and_said(incumbent, found, check, outcome, reason):
+    stays = champion_stays(1 if incumbent is CHAMPION else None, incumbent)
+    decided = decide(side("challenger", "selu", 2), incumbent, found, RULES, [GOOD, check], stays)
+    assert decided[0] == Outcome(outcome)
+    assert decided[1].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("mean", "p", "won"),
+    [
+        (0.005, 0.05, True),
+        (0.00499, 0.001, False),
+        (0.01, 0.0501, False),
+        (-0.02, 0.001, False),
+        (0.02, math.nan, False),
+    ],
+)
+def test_both_limits_count(mean, p, won):
+    assert beats(difference(mean, p), RULES) is won
+
+
+def test_the_evidence_is_corrected_for_all_variants():
+    values = [0.010, 0.004, 0.012, 0.006, 0.008]
+    [alone] = compare([values], RULES.min_effect)
+    among_many = compare([values, *[[0.001, -0.001, 0.002, -0.002, 0.0]] * 14], RULES.min_effect)[0]
+    assert beats(alone, RULES) and not beats(among_many, RULES)
