@@ -3,23 +3,22 @@
 import hydra
 from omegaconf import DictConfig
 
-from fmnist.composing import check_command_line
+from fmnist.common.exits import check_command_line, one_line_errors
 from fmnist.config.schema import Config
-from fmnist.common.exits import job, one_line_errors
-from fmnist.sweeps.callback import concluded_studies
+from fmnist.sweeps.job import Job, single_run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-@job
-def main(composed: DictConfig) -> float:
+def main(composed: DictConfig, job: Job | None = None) -> float:
     """Run one experiment and return its objective for a sweeper: best validation accuracy."""
     config = Config.from_hydra(composed)
     from fmnist.runs.run import run  # only now, so that help and a bad value answer at once
 
-    return run(config).objective
+    job = job or single_run()
+    return run(config, job.context, job.pruner).objective
 
 
 if __name__ == "__main__":
-    with one_line_errors(), concluded_studies():
+    with one_line_errors():
         check_command_line()
         main()

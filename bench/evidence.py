@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from fmnist.config.schema import Promotion, promotion  # noqa: E402
-from fmnist.registry.decision import beats  # noqa: E402
-from fmnist.evidence.statistics import Verdict, compare, mean_interval, power  # noqa: E402
 from fmnist.common.terminal import table  # noqa: E402
+from fmnist.config.schema import Promotion, promotion  # noqa: E402
+from fmnist.evidence.statistics import Verdict, compare, mean_interval, power  # noqa: E402
+from fmnist.registry.decision import beats  # noqa: E402
 
 VARIANTS, SEEDS, MARGIN = 6, 5, 0.005
 SEED, OWN = 0.001, 0.0035  # standard deviations: of a seed for all variants, of each run

@@ -50,10 +50,10 @@ from trials import (
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
+from fmnist.common.startup import without_start_up_notices  # noqa: E402
+from fmnist.common.terminal import table  # noqa: E402
 from fmnist.data.download import cache_folder  # noqa: E402
 from fmnist.data.idx_files import DIMENSIONS  # noqa: E402
-from fmnist.common.terminal import table  # noqa: E402
-from fmnist.common.startup import without_start_up_notices  # noqa: E402
 
 SIZED = ("data=digits", "model=selu_dropout", "model.depth=3", "model.width=30", "optimizer=adam")
 STOPPING = ("callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=0.01")

@@ -26,13 +26,15 @@ def timed(hook: Callable[..., None], spent: list[float]) -> Callable[..., None]:
 
 def main() -> None:
     """Train each variant once and print what share of the run the callback took."""
-    from fmnist.training import layer_health
     from fmnist.config.schema import Config
     from fmnist.runs.run import run
+    from fmnist.training import layer_health
 
     spent: list[float] = []
     for name in ("on_train_begin", "on_epoch_end", "on_train_end"):
-        setattr(layer_health.LayerHealth, name, timed(getattr(layer_health.LayerHealth, name), spent))
+        setattr(
+            layer_health.LayerHealth, name, timed(getattr(layer_health.LayerHealth, name), spent)
+        )
     background: list[float] = []
     layer_health.log_health = timed(layer_health.log_health, background)
     for model in sys.argv[1:] or ("relu", "batch_norm", "selu_dropout"):

@@ -44,11 +44,11 @@ from trials import free_port
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from fmnist.config.schema import Config, Tracking  # noqa: E402
-from fmnist.tracking.tags import SIGNATURE_TAG  # noqa: E402
-from fmnist.tracking.store import Store, existing_store  # noqa: E402
 from fmnist.common.startup import importing_tensorflow  # noqa: E402
 from fmnist.common.terminal import table  # noqa: E402
+from fmnist.config.schema import Config, Tracking  # noqa: E402
+from fmnist.tracking.store import Store, existing_store  # noqa: E402
+from fmnist.tracking.tags import SIGNATURE_TAG  # noqa: E402
 
 SIZES = (100, 1_000, 10_000)
 MODELS = ("relu", "batch_norm", "selu", "selu_dropout", "selu_plain_dropout")
@@ -136,14 +136,14 @@ def opened(uri: str) -> Store:
 
 def begun(uri: str) -> dict[str, float]:
     """Begin a sweep as the latest one was, and take that back."""
+    from fmnist.evidence.comparison import StudyDesign
     from fmnist.tracking import studies
-    from fmnist.evidence.comparison import Statement
 
     store, times, client = opened(uri), [], mlflow.MlflowClient()
     asked = client.get_run(studies.latest(store)).data.tags[SIGNATURE_TAG]
     for _ in range(REPEATS):
         began = time.perf_counter()
-        made = studies.begin(Tracking(uri, "fmnist"), Statement(), "again", "/", "again", asked)
+        made = studies.begin(Tracking(uri, "fmnist"), StudyDesign(), "again", "/", "again", asked)
         times.append(time.perf_counter() - began)
         client.delete_run(made.run_id)
     return {"seconds": statistics.median(times), "MB": peak()}
@@ -151,13 +151,13 @@ def begun(uri: str) -> dict[str, float]:
 
 def resumed(uri: str) -> dict[str, float]:
     """Look for the run that a job of the latest study is the same as."""
+    from fmnist.config.instantiate import instantiate
     from fmnist.runs import resume
     from fmnist.tracking import studies
-    from fmnist.config.instantiate import create
 
     store, times = opened(uri), []
     config, latest = job(uri, "/", 1), studies.latest(store)
-    dataset = create("data", config.data)
+    dataset = instantiate("data", config.data)
     for _ in range(REPEATS):
         began = time.perf_counter()
         found = resume.of_study(store, latest, config, dataset)

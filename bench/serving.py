@@ -30,9 +30,9 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from fmnist.registry.decision_log import MODEL  # noqa: E402
-from fmnist.common.terminal import table  # noqa: E402
 from fmnist.common.startup import without_start_up_notices  # noqa: E402
+from fmnist.common.terminal import table  # noqa: E402
+from fmnist.registry.decision_log import MODEL  # noqa: E402
 
 HOST, PORT = "127.0.0.1", 5190
 CLIENTS = (1, 8, 32)

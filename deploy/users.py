@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fmnist.cli.main import Parser
 from fmnist.common.errors import ConfigError
-from fmnist.common.exits import Parser, one_line_errors
+from fmnist.common.exits import one_line_errors
 
 if TYPE_CHECKING:
     from mlflow.server.auth.client import AuthServiceClient
@@ -39,12 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def make_roles(options: argparse.Namespace) -> None:
     """Make the roles, and as the admin what they are about: it belongs to whoever makes it."""
     from fmnist.config.schema import Tracking
-    from fmnist.registry.decision_log import MODEL, open_ledger
+    from fmnist.registry.decision_log import MODEL, open_decision_log
     from fmnist.tracking.store import open_store
 
     server = users_of_server()
     store = open_store(Tracking(None, "fmnist"))
-    ledger = open_ledger(store)
+    ledger = open_decision_log(store)
     allowed = {
         "trainer": [("experiment", store.experiment_id, "EDIT")],
         "promoter": [

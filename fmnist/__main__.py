@@ -1,5 +1,8 @@
 """`python -m fmnist`: see `fmnist.cli.main`."""
 
 from fmnist.cli.main import main
+from fmnist.common.exits import one_line_errors
 
-main()
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

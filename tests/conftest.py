@@ -25,8 +25,8 @@ from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
 
 from fmnist import PROJECT
-from fmnist.config.schema import Config
 from fmnist.common.files import only_one
+from fmnist.config.schema import Config
 from fmnist.data.idx_files import DIMENSIONS
 from forked import Forked
 
@@ -204,13 +204,13 @@ RATES = ("0.003", "0.01", "0.1")
 
 def train_rates(folder: Path) -> None:
     """Make a store with three studies of one learning rate each; the larger, the better, by far."""
-    from fmnist.tracking import studies
-    from fmnist.evidence.comparison import Statement
     from fmnist.config.schema import Tracking
+    from fmnist.evidence.comparison import StudyDesign
     from fmnist.runs.run import run
+    from fmnist.tracking import studies
 
     sized = (*QUICK[:-1], "training.epochs=4", "model=selu")
-    statement = Statement("Which rate?", by=(RATE,), seeds=(1, 2, 3), variants=1)
+    statement = StudyDesign("Which rate?", by=(RATE,), seeds=(1, 2, 3), variants=1)
     for rate in RATES:
         tracking = Tracking(f"sqlite:///{folder}/mlflow.db", "fmnist")
         opened = studies.begin(tracking, statement, rate, rate, rate)

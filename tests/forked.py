@@ -20,7 +20,13 @@ from typist import IMPORTED, PROJECT, forget_project, run_main
 
 processes = get_context("forkserver")
 IMPORTS = (
-    *("fmnist.training", "fmnist.decision_report", "tensorboard.summary", "git", "mlflow.cli"),
+    *(
+        "fmnist.training.trainer",
+        "fmnist.registry.report",
+        "tensorboard.summary",
+        "git",
+        "mlflow.cli",
+    ),
     *IMPORTED,
 )
 processes.set_forkserver_preload(list(IMPORTS))

@@ -25,8 +25,8 @@ from typing import IO
 
 PROJECT = Path(__file__).resolve().parent.parent
 IMPORTED = (
-    *("fmnist.answers", "fmnist.experiment", "fmnist.promotion", "fmnist.report"),
-    *("fmnist.rollback", "fmnist.serving", "fmnist.ui"),
+    *("fmnist.inference.predict", "fmnist.runs.run", "fmnist.registry.promotion"),
+    *("fmnist.registry.rollback", "fmnist.inference.server", "fmnist.cli.ui"),
     *("sklearn.datasets", "matplotlib.pyplot"),
     *(f"hydra_plugins.hydra_{name}_launcher.{name}_launcher" for name in ("joblib", "submitit")),
     *(

@@ -16,19 +16,19 @@ from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
 
 from fmnist import PROJECT
-from fmnist.runs import checkout, resume
-from fmnist.data import download, idx_files
-from fmnist.registry import versions
-from fmnist.tracking import database
-from fmnist.tracking.store_uri import artifact_folder, existing_uri, reached, without_password
 from fmnist.common.errors import DataError, FmnistError, TrackingError, one_line
 from fmnist.common.exits import environment_of_child
-from fmnist.registry.decision_log import find_ledger
-from fmnist.tracking.tags import FOLDER_TAG
-from fmnist.tracking.heartbeat import INTERRUPTED, SILENCE, status
+from fmnist.common.startup import importing_tensorflow
+from fmnist.data import download, idx_files
+from fmnist.registry import versions
+from fmnist.registry.decision_log import find_decision_log
+from fmnist.runs import checkout, resume
+from fmnist.tracking import database
+from fmnist.tracking.heartbeat import HEARTBEAT_TIMEOUT, INTERRUPTED, status
 from fmnist.tracking.run_config import config_of_run
 from fmnist.tracking.store import Store, existing_store, if_there, search
-from fmnist.common.startup import importing_tensorflow
+from fmnist.tracking.store_uri import artifact_folder, existing_uri, reached, without_password
+from fmnist.tracking.tags import FOLDER_TAG
 
 KILLED = "KILLED"
 RUNNING = "attributes.status = 'RUNNING'"
@@ -43,10 +43,10 @@ class Finding:
 
     what: str
     remedy: str
-    mend: Callable[[], object] | None = None
+    fix: Callable[[], object] | None = None
 
 
-def visit(fix: bool) -> bool:
+def run_checks(fix: bool) -> bool:
     """Look at everything, print what is found, and mend it if asked.
 
     Returns:
@@ -76,9 +76,9 @@ def _told(area: str, findings: Iterable[Finding], fix: bool) -> bool:
     for finding in findings:
         mended, found = False, True
         print(f"{area}: {finding.what}\n    {finding.remedy}", flush=True)
-        if fix and finding.mend:
+        if fix and finding.fix:
             try:
-                said = finding.mend()
+                said = finding.fix()
                 mended = True
                 print(f"    done{f': {said}' if isinstance(said, str) else ''}")
             except (FmnistError, MlflowException, OSError) as error:
@@ -110,8 +110,8 @@ def of_data() -> Iterator[Finding]:
             idx_files.read_folder(cache, download.SUMS)
         except DataError as error:
             yield Finding(str(error), "--fix fetches it anew", _fetch_anew)
-    for folder in cache.parent.glob(f"{fetch.SCRATCH}*"):
-        if time.time() - folder.stat().st_mtime > SILENCE:
+    for folder in cache.parent.glob(f"{download.SCRATCH}*"):
+        if time.time() - folder.stat().st_mtime > HEARTBEAT_TIMEOUT:
             remove = partial(shutil.rmtree, folder)
             yield Finding(f"{folder}: left by a download", "--fix removes it", remove)
 
@@ -146,17 +146,17 @@ def _interrupted(store: Store, run: Run) -> Finding:
     run_id = run.info.run_id
     end = partial(mlflow.MlflowClient().set_terminated, run_id, KILLED)
     what = f"run {run_id} ({run.info.run_name}): was interrupted"
-    if reason := resume.why_not(run):
+    if reason := resume.resume_blocker(run):
         return Finding(what, f"{reason}; --fix makes it {KILLED}", end)
-    resume = f"{store.variable}python train.py resume={run_id}"
+    command = f"{store.variable}python train.py resume={run_id}"
     try:
         epochs, trained = _progress(store, run)
     except FmnistError as error:
         return Finding(what, f"cannot go on: {one_line(error)}; --fix makes it {KILLED}", end)
     if trained:
-        remedy = f"trained, but not all of it is in the store; --fix sends it, by {resume}"
+        remedy = f"trained, but not all of it is in the store; --fix sends it, by {command}"
         return Finding(what, remedy, partial(_resume, store, run_id))
-    remedy = f"{resume} continues it; --fix makes it {KILLED}, which can be continued, too"
+    remedy = f"{command} continues it; --fix makes it {KILLED}, which can be continued, too"
     return Finding(f"{what} after epoch {epochs}", remedy, end)
 
 
@@ -182,17 +182,17 @@ def _resume(store: Store, run_id: str) -> None:
 
 def of_decisions(_: Store) -> Iterator[Finding]:
     """Find decisions that a killed promotion left half made."""
-    ledger = find_ledger()
-    if ledger is None:
+    decision_log = find_decision_log()
+    if decision_log is None:
         return
-    taken = ledger.run_ids()
-    for run in search(Store("", ledger.experiment_id), RUNNING):
+    taken = decision_log.run_ids()
+    for run in search(Store("", decision_log.experiment_id), RUNNING):
         run_id, age = run.info.run_id, time.time() - run.info.start_time / 1000
-        if age < SILENCE:
+        if age < HEARTBEAT_TIMEOUT:
             continue
         if run_id in taken:
-            settle = partial(versions.settle, ledger)
-            yield Finding(f"decision {run_id}: taken, not carried out", "--fix does it", settle)
+            carry_out = partial(versions.apply, decision_log)
+            yield Finding(f"decision {run_id}: taken, not carried out", "--fix does it", carry_out)
         else:
             end = partial(mlflow.MlflowClient().set_terminated, run_id, KILLED)
             yield Finding(f"decision {run_id}: never taken", f"--fix makes it {KILLED}", end)

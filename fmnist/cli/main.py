@@ -4,8 +4,17 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from fmnist.common.exits import Parser, one_line_errors
+from fmnist.common.errors import ConfigError, one_line
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, also of subcommands, whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program."""
+        self.exit(2, f"error: {one_line(ConfigError(message))}; --help tells what there is\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,15 +87,15 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Print a comparison."""
-    from fmnist.tracking import artifacts, studies
-    from fmnist.reports import comparison_report
     from fmnist.cli import ui
-    from fmnist.evidence.comparison import Statement, comparison
+    from fmnist.evidence.comparison import StudyDesign, comparison
+    from fmnist.reports import comparison_report
+    from fmnist.tracking import artifacts, studies
     from fmnist.tracking.store import existing_store
 
     store = existing_store(None if options.study else options.experiment)
     if options.runs or options.filter:
-        statement, runs = Statement(), studies.runs_of(store, options.filter)
+        statement, runs = StudyDesign(), studies.runs_of(store, options.filter)
     else:
         store, statement, runs = studies.load(store, options.study or studies.latest(store))
     asked = {
@@ -95,7 +104,7 @@ def compare(options: argparse.Namespace) -> None:
         "baseline": options.baseline,
         "min_effect": options.min_effect,
     }
-    answer = comparison(runs, statement.asking(**asked), allow=options.allow.split(","))
+    answer = comparison(runs, statement.with_overrides(**asked), allow=options.allow.split(","))
     healths = artifacts.health(answer)
     if options.format == "html":
         print(comparison_report.html(answer, healths, studies.pictures(answer, healths)))
@@ -119,9 +128,9 @@ def add_studies(parser: argparse.ArgumentParser) -> None:
 
 def studies(options: argparse.Namespace) -> None:
     """Print a table of the studies."""
+    from fmnist.common.terminal import table
     from fmnist.tracking import studies
     from fmnist.tracking.store import existing_store
-    from fmnist.common.terminal import table
 
     found = studies.studies(existing_store(options.experiment))
     print(table(["STUDY", "name", "begun", "status", "question"], found))
@@ -172,13 +181,13 @@ def promote(options: argparse.Namespace) -> None:
     from fmnist.tracking import studies
     from fmnist.tracking.store import existing_store
 
-    rules = schema.promotion(
+    criteria = schema.promotion(
         min_effect=options.min_effect, alpha=options.alpha, max_class_drop=options.max_class_drop
     )
     store = existing_store(None if options.study else options.experiment)
     asked = options.study or studies.latest(store)
     first, dry_run = options.first, options.dry_run
-    decision = promotion.promote(store, asked, rules, first=first, dry_run=dry_run)
+    decision = promotion.promote(store, asked, criteria, first=first, dry_run=dry_run)
     promotion.show(store, decision)
 
 
@@ -241,9 +250,9 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """Print what the champion says; files that are no images are told last, as an error."""
-    from fmnist.inference import predict
     from fmnist.cli import ui
     from fmnist.common.errors import ImageError
+    from fmnist.inference import predict
     from fmnist.tracking.store import existing_store
 
     existing_store(None)
@@ -251,7 +260,7 @@ def predict(options: argparse.Namespace) -> None:
     if said.answers:
         print(predict.as_json(said) if options.json else predict.as_table(said))
     if said.answers and options.show:
-        ui.visit(predict.draw(said).as_uri(), not options.no_browser)
+        ui.run_checks(predict.draw(said).as_uri(), not options.no_browser)
     if said.problems:
         raise ImageError("; ".join(said.problems))
 
@@ -322,10 +331,5 @@ def doctor(options: argparse.Namespace) -> None:
     """Print what is wrong; the exit status says whether anything is left."""
     from fmnist.cli import doctor
 
-    if not doctor.visit(options.fix):
+    if not doctor.run_checks(options.fix):
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    with one_line_errors():
-        main()

@@ -18,10 +18,10 @@ from urllib.parse import quote, urlencode
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from fmnist.tracking.store_uri import without_password
 from fmnist.common.errors import TrackingError, is_refused
 from fmnist.common.exits import sigterm_raises
 from fmnist.tracking.store import VIEW, Store
+from fmnist.tracking.store_uri import without_password
 
 SHARED_VIEW = "mlflow.sharedViewState."
 VARIANTS = "variants"
@@ -72,12 +72,12 @@ def show(store: Store, page: str, port: int, browser: bool) -> None:
         TrackingError: if MLflow's server does not start, or ends by itself.
     """
     if store.uri.startswith("http"):
-        visit(without_password(store.uri).rstrip("/") + page, browser)
+        run_checks(without_password(store.uri).rstrip("/") + page, browser)
         return
     port = _free(port)
     _say("starting MLflow's UI, which takes some seconds ...")
     with suppress(KeyboardInterrupt), sigterm_raises(), served(store, port) as server:
-        visit(f"http://{HOST}:{port}{page}", browser)
+        run_checks(f"http://{HOST}:{port}{page}", browser)
         _say("Ctrl-C ends it")
         raise TrackingError(f"MLflow's UI ended with status {server.wait()}")
 
@@ -131,7 +131,7 @@ def _free(port: int) -> int:
     raise TrackingError(f"port {port}: this one and the next {PORTS - 1} are taken; name another")
 
 
-def visit(address: str, browser: bool) -> None:
+def run_checks(address: str, browser: bool) -> None:
     """Print an address and open it in the browser."""
     _say(address)
     if browser and not webbrowser.open(address):

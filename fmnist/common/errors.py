@@ -11,7 +11,6 @@ from omegaconf.errors import (
 )
 
 
-
 class FmnistError(Exception):
     """Base of every error that the user can put right; its text is one helpful line."""
 

@@ -1,41 +1,33 @@
 """How a command ends: one line for what the user can put right, a status, a signal heeded."""
 
-import argparse
 import errno
-import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from hydra._internal.utils import get_args_parser
 
 from fmnist.common.errors import ConfigError, can_be_put_right, one_line
-
-Result = TypeVar("Result")
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 TRACEBACK_WANTED = bool(os.environ.get(FULL_ERROR))
 NOT_WRITABLE = (errno.EROFS, errno.EACCES)
 OUTPUTS = "outputs"  # where Hydra writes unless conf/train.yaml is overridden
-job_has_begun = False
 
 
-def usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
-    """End the program with one line, where argparse would print the usage, too."""
-    parser.exit(2, f"error: {one_line(ConfigError(message))}; --help tells what there is\n")
+def check_command_line() -> None:
+    """End the program with one line if Hydra does not know an option; it would print its usage."""
+    parser = get_args_parser()
 
+    def usage_error(message: str) -> NoReturn:
+        parser.exit(2, f"error: {one_line(ConfigError(message))}; --help tells what there is\n")
 
-class Parser(argparse.ArgumentParser):
-    """A parser, also of subcommands, whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """End the program."""
-        usage_error(self, message)
+    parser.error = usage_error  # type: ignore[method-assign]
+    parser.parse_args()
 
 
 class Terminated(KeyboardInterrupt):
@@ -84,7 +76,7 @@ def environment_of_child(**variables: str) -> dict[str, str]:
 def one_line_errors() -> Iterator[None]:
     """End the program with one line and status 1 for a user's error, 128 + n for signal n.
 
-    An error before any job has begun is about the command line, whatever its type. With
+    An error before any run has begun is about the command line, whatever its type. With
     HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
     """
     if TRACEBACK_WANTED:
@@ -95,7 +87,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if job_has_begun and not can_be_put_right(error):
+        if "fmnist.runs.run" in sys.modules and not can_be_put_right(error):
             raise
         sys.exit(closing_line(error))
     except KeyboardInterrupt as stop:
@@ -103,24 +95,6 @@ def one_line_errors() -> Iterator[None]:
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
         print(_stopped_by(number, stop), file=sys.stderr)
         sys.exit(128 + number)
-
-
-def job(task: Callable[..., Result]) -> Callable[..., Result]:
-    """Let a Hydra job end a single run with one line; in a sweep it costs only itself."""
-
-    @functools.wraps(task)
-    def wrapper(*args: object) -> Result:
-        global job_has_begun
-        job_has_begun = True
-        try:
-            return task(*args)
-        except Exception as error:
-            in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
-            if in_sweep or TRACEBACK_WANTED or not can_be_put_right(error):
-                raise
-            sys.exit(closing_line(error))
-
-    return wrapper
 
 
 @contextmanager

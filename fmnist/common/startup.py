@@ -1,15 +1,52 @@
 """What is done to the process as a whole; each line with its reason and what it saves."""
 
+import atexit
+import gc
+import logging
 import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's notices in C++
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # our commands say where to look
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray would send statistics to its makers
+}
+"""Environment variables that libraries read at import; a user's own values stay."""
+
+LOG_LEVELS = {
+    "tensorflow": logging.ERROR,  # warns that a sweep traces many models, which is intended
+    "mlflow.utils.databricks_utils": logging.ERROR,  # warns of what the error then says
+    "mlflow.store.db.utils": logging.CRITICAL,  # the delivery queue reports a locked database
+    "mlflow.pyfunc.scoring_server": logging.ERROR,  # warns at each refusal of an unused key
+    "hydra_plugins.hydra_joblib_launcher._core": logging.WARNING,  # our launcher says it
+    "hydra_plugins.hydra_ray_launcher": logging.ERROR,
+    "ray._private.authentication": logging.ERROR,
+}
 
 NOTICE = re.compile(r"(WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:\d\d|To enable )")
 
+
+def prepare_process() -> None:
+    """Set what holds for every command; called once, when the package is imported."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    for name, level in LOG_LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+    # Our launchers and sweepers in conf/hydra/ have the names of those that they replace.
+    warnings.filterwarnings("ignore", "\\s*'hydra/(launcher|sweeper)/\\w+' is validated against")
+    # What TensorFlow and MLflow allocate at import lives to the end: searching it for garbage
+    # takes about a second of the start, and more than that at exit.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
 
 
 @contextmanager
@@ -59,5 +96,15 @@ def without_modules(*names: str) -> Iterator[None]:
 @contextmanager
 def importing_tensorflow() -> Iterator[None]:
     """Import TensorFlow and Keras here: without notices, and without what is not needed."""
+    first = "tensorflow" not in sys.modules
     with without_start_up_notices(), without_modules("matplotlib", "sklearn"):
         yield
+    if first:
+        gc.freeze()  # else Keras searches TensorFlow for garbage before each model: half a second
+
+
+def let_children_find_project() -> None:
+    """Let what a launcher starts find this package, whatever folder it is started in."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    project = str(Path(__file__).resolve().parents[2])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys([project, *paths])))

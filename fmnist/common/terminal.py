@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Format a small table that also reads as Markdown; numbers stand on the right."""
     drawing = Table(*columns, box=box.MARKDOWN)

@@ -7,7 +7,7 @@ from inspect import isclass
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import instantiate as hydra_instantiate
 
 from fmnist.common.errors import ConfigError, FmnistError, one_line
 
@@ -17,7 +17,7 @@ NESTED = "keras.optimizers.schedules.LearningRateSchedule"
 """What may be described within a part."""
 
 
-def create(key: str, node: dict[str, Any]) -> Any:
+def instantiate(key: str, node: dict[str, Any]) -> Any:
     """Build the object that a part of the configuration describes by its `_target_`.
 
     Only a data set, an optimizer or a callback is built, whatever the configuration names; one
@@ -36,7 +36,7 @@ def create(key: str, node: dict[str, Any]) -> Any:
     for path, target in targets({k: v for k, v in node.items() if k != "_target_"}, key):
         _check_class(path, target, NESTED)
     try:
-        built = instantiate(node, _convert_="all")
+        built = hydra_instantiate(node, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, FmnistError):

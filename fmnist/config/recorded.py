@@ -11,16 +11,13 @@ from contextlib import contextmanager
 from pathlib import PureWindowsPath
 from typing import Any
 
-from mlflow.entities import Run
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import PROJECT
-from fmnist.config.instantiate import DATA_SETS, targets
-from fmnist.config.schema import SCHEMAS, UNDECIDING, Config, rebased
 from fmnist.common.errors import ConfigError, one_line
-from fmnist.tracking.artifacts import artifact
-from fmnist.tracking.tags import COMMAND_TAG
+from fmnist.config.instantiate import DATA_SETS, targets
+from fmnist.config.schema import NON_RESULT_KEYS, SCHEMAS, Config, rebased
 
 CONFIGURATION = "config/resolved.json"
 """Where a run keeps it, among its artifacts."""
@@ -29,8 +26,8 @@ OUTPUT_DIR = "${output_dir}"  # stands for the folder of the run
 OPTIMIZER = re.compile(r"keras\.optimizers\.[A-Z]\w*")
 SCHEDULE = re.compile(r"keras\.optimizers\.schedules\.[A-Z]\w*")
 CALLBACKS = (
-    "fmnist.callbacks.Checkpoint",
-    "fmnist.health.LayerHealth",
+    "fmnist.training.callbacks.Checkpoint",
+    "fmnist.training.layer_health.LayerHealth",
     "keras.callbacks.CSVLogger",
     "keras.callbacks.EarlyStopping",
     "keras.callbacks.ReduceLROnPlateau",
@@ -39,12 +36,16 @@ CALLBACKS = (
     "keras.callbacks.TerminateOnNaN",
 )
 WRITTEN = ("filename", "filepath", "log_dir")  # arguments by which these name what they write
-LARGEST = 1 << 20  # bytes; ours have two thousand
+RENAMED = {
+    "fmnist.callbacks.Checkpoint": "fmnist.training.callbacks.Checkpoint",
+    "fmnist.health.LayerHealth": "fmnist.training.layer_health.LayerHealth",
+}
+"""Targets that older runs recorded, by what they are called now."""
 
 
 def record(config: Config) -> str:
     """Return as JSON what decides the result of a run, its paths relative to its folder."""
-    values = rebased(config.decisive(), config.output_dir, OUTPUT_DIR)
+    values = rebased(config.result_config(), config.output_dir, OUTPUT_DIR)
     return json.dumps(values, indent=1, default=lambda choice: choice.name)
 
 
@@ -63,6 +64,19 @@ def config_of(recorded: bytes | str, output_dir: str, uri: str | None) -> Config
         return _typed(_checked(_parsed(recorded), output_dir), output_dir, uri)
 
 
+def data_of(recorded: bytes | str) -> dict[str, Any]:
+    """Return what `instantiate` builds the data set of a run from.
+
+    Raises:
+        ConfigError: as `config_of`.
+    """
+    with _refused():
+        own = _checked({"data": _parsed(recorded).get("data")}, "")
+        typed = OmegaConf.create(_with_schema(own["data"], "data"))
+        data: Any = OmegaConf.to_container(typed, throw_on_missing=True)
+        return dict(data)
+
+
 @contextmanager
 def _refused() -> Iterator[None]:
     """Say of whatever is wrong with a recorded configuration where it stands."""
@@ -73,11 +87,20 @@ def _refused() -> Iterator[None]:
 
 
 def _parsed(recorded: bytes | str) -> dict[str, Any]:
-    if len(recorded) > LARGEST:
-        raise ConfigError(f"{len(recorded)} bytes are more than any configuration has")
     values = json.loads(recorded)
     if not isinstance(values, dict):
-        raise ConfigError("is no mapping")
+        raise ConfigError("must be a mapping")
+    return _upgraded(values)
+
+
+def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what an older version recorded as this one would have."""
+    for node in (values.get("callbacks") or {}).values():
+        if isinstance(node, dict) and node.get("_target_") in RENAMED:
+            node["_target_"] = RENAMED[node["_target_"]]
+    training = values.get("training")
+    if isinstance(training, dict) and training.get("strategy") == "none":
+        del training["strategy"]
     return values
 
 
@@ -121,11 +144,11 @@ def _placed(value: Any, path: str, output_dir: str) -> Any:
 
 def _typed(values: dict[str, Any], output_dir: str, uri: str | None) -> Config:
     """Check types and limits as Hydra does when it composes."""
-    if undeciding := values.keys() & UNDECIDING:
+    if undeciding := values.keys() & NON_RESULT_KEYS:
         raise ConfigError(f"{', '.join(undeciding)}: decides nothing, and is not recorded")
     usual: Any = OmegaConf.load(PROJECT / "conf" / "train.yaml")
     usual.output_dir = output_dir
-    nodes = {key: usual[key] for key in UNDECIDING} | values
+    nodes = {key: usual[key] for key in NON_RESULT_KEYS} | values
     for key in ("data", "optimizer"):
         nodes[key] = _with_schema(nodes.get(key), key)
     callbacks = nodes.get("callbacks")

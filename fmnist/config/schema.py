@@ -28,10 +28,10 @@ Metric = Enum("Metric", "best_val_accuracy last_val_accuracy")
 SCORES = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
 """The scores that every table shows, in this order."""
 
-MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy")
+EPOCH_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 """What is measured of each epoch."""
 
-UNDECIDING = ("tracking", "study", "promote", "promotion", "output_dir", "resume", "rerun")
+NON_RESULT_KEYS = ("tracking", "study", "promote", "promotion", "output_dir", "resume", "rerun")
 """Keys that do not sway what a run trains."""
 
 
@@ -47,7 +47,7 @@ class Training:
 
 @dataclass
 class Model:
-    """The dense network: `depth` hidden layers of `width` units (see `fmnist.models`)."""
+    """The dense network: `depth` hidden layers of `width` units (see `fmnist.training.models`)."""
 
     name: str = MISSING
     activation: Activation = MISSING
@@ -121,7 +121,7 @@ class TensorBoard:
 
 @dataclass
 class Checkpoint:
-    """Arguments of `fmnist.callbacks.Checkpoint`, which are those of Keras's `ModelCheckpoint`."""
+    """Arguments of `fmnist.training.callbacks.Checkpoint`, which are those of Keras's `ModelCheckpoint`."""
 
     _target_: str = MISSING
     filepath: str = MISSING
@@ -141,7 +141,7 @@ class EarlyStopping:
 
 @dataclass
 class LayerHealth:
-    """Arguments of `fmnist.health.LayerHealth`."""
+    """Arguments of `fmnist.training.layer_health.LayerHealth`."""
 
     _target_: str = MISSING
     images: int = number(at_least=2)
@@ -153,7 +153,7 @@ class Tracking:
 
     uri: str | None = MISSING
     experiment: str = MISSING
-    patience: float = number(at_least=0)
+    timeout: float = number(at_least=0)
 
     def __post_init__(self) -> None:
         """Refuse a password, which would end up in the run's recorded configuration.
@@ -170,7 +170,7 @@ class Tracking:
 
 @dataclass
 class Study:
-    """What a sweep asks, stated before its runs begin (see `fmnist.comparison.Statement`)."""
+    """What a sweep asks, stated before its runs begin (see `fmnist.evidence.comparison.StudyDesign`)."""
 
     question: str = MISSING
     metric: Metric = MISSING
@@ -180,7 +180,7 @@ class Study:
 
 @dataclass
 class Promotion:
-    """When the champion changes (see `fmnist.decision.beats` and `fmnist.gate`)."""
+    """When the champion changes (see `fmnist.registry.decision` and `fmnist.registry.validation`)."""
 
     min_effect: float = number(above=0, below=1)
     alpha: float = number(above=0, below=1)
@@ -192,7 +192,7 @@ class Config:
     """One training run.
 
     `data`, `optimizer` and each of `callbacks` are the arguments of what their `_target_` names
-    (see `create`), so that arguments which the schema does not list can be added with `+`.
+    (see `instantiate`), so that arguments which the schema does not list can be added with `+`.
     """
 
     data: Any = MISSING
@@ -237,12 +237,12 @@ class Config:
         What decides nothing is left out (`UNDECIDING`); where things are put is written relative
         to `output_dir`, so that equal runs have equal params.
         """
-        return dict(_flat(rebased(self.decisive(), self.output_dir, ".")))
+        return dict(_flat(rebased(self.result_config(), self.output_dir, ".")))
 
-    def decisive(self) -> dict[str, Any]:
+    def result_config(self) -> dict[str, Any]:
         """Return what decides the result, as nested mappings."""
         values = dataclasses.asdict(self)
-        return {key: value for key, value in values.items() if key not in UNDECIDING}
+        return {key: value for key, value in values.items() if key not in NON_RESULT_KEYS}
 
 
 def rebased(node: Any, folder: str, target: str) -> Any:
@@ -295,9 +295,9 @@ SCHEMAS = {
     "keras.optimizers.SGD": SGD,
     "keras.optimizers.Adam": Adam,
     "keras.callbacks.TensorBoard": TensorBoard,
-    "fmnist.callbacks.Checkpoint": Checkpoint,
+    "fmnist.training.callbacks.Checkpoint": Checkpoint,
     "keras.callbacks.EarlyStopping": EarlyStopping,
-    "fmnist.health.LayerHealth": LayerHealth,
+    "fmnist.training.layer_health.LayerHealth": LayerHealth,
 }
 """The schema of the arguments of each `_target_` in conf/."""
 

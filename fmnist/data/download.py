@@ -28,7 +28,7 @@ SUMS = {
 
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
-SILENCE = 15.0  # seconds without a byte after which a server counts as unreachable
+HEARTBEAT_TIMEOUT = 15.0  # seconds without a byte after which a server counts as unreachable
 CHUNK = 1 << 16
 SCRATCH = ".fmnist-download-"  # begins the names of folders for half a download
 LARGEST = 100_000_000  # bytes; the largest of the four files has 26 million
@@ -117,7 +117,9 @@ def _download(url: str, into: Path, timeout: float) -> None:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for name in DIMENSIONS:
             deadline = time.monotonic() + timeout
-            request = urllib.request.urlopen(f"{url}/{name}.gz", timeout=min(SILENCE, timeout))
+            request = urllib.request.urlopen(
+                f"{url}/{name}.gz", timeout=min(HEARTBEAT_TIMEOUT, timeout)
+            )
             with request as response, (into / f"{name}.gz").open("wb") as file:
                 size = int(response.headers.get("Content-Length", 0)) or None
                 task = progress.add_task(name, total=size)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fmnist.common.errors import ComparisonError
-from fmnist.evidence.pooling import Trained, check_poolable, grouped, variant_name
+from fmnist.evidence.pooling import RunSummary, check_poolable, grouped, variant_name
 from fmnist.evidence.statistics import Difference, Estimate, compare, mean_interval
 
 METRICS = {"best_val_accuracy": "best_test_accuracy", "last_val_accuracy": "last_test_accuracy"}
@@ -17,7 +17,7 @@ METRICS = {"best_val_accuracy": "best_test_accuracy", "last_val_accuracy": "last
 
 
 @dataclass(frozen=True)
-class Statement:
+class StudyDesign:
     """What a study asks, stated before its runs begin.
 
     Attributes:
@@ -49,7 +49,7 @@ class Statement:
         full = variant_name(params, self.by)
         return self.names.get(full, full)
 
-    def asking(self, **changes: Any) -> "Statement":
+    def with_overrides(self, **changes: Any) -> "StudyDesign":
         """Return the statement with another metric, baseline and so on; None changes nothing."""
         new = {k: v for k, v in changes.items() if v not in (None, getattr(self, k))}
         return dataclasses.replace(self, **new, afterwards=tuple(new))
@@ -80,70 +80,70 @@ class Comparison:
     """The answer to a statement.
 
     Attributes:
-        statement: what was asked.
+        design: what was asked.
         variants: the baseline first, then the others in the order they were run.
         departures: what to bear in mind.
         facts: what all finished runs have in common: data, code, engine.
     """
 
-    statement: Statement
+    design: StudyDesign
     variants: Sequence[Variant]
-    departures: Sequence[str]
-    facts: Mapping[str, str]
+    caveats: Sequence[str]
+    provenance: Mapping[str, str]
 
 
 def comparison(
-    runs: Sequence[Trained], statement: Statement, allow: Iterable[str] = ()
+    runs: Sequence[RunSummary], design: StudyDesign, allow: Iterable[str] = ()
 ) -> Comparison:
     """Compare the runs as `statement` asks.
 
     Args:
         runs: in the order they started.
-        statement: the question.
+        design: the question.
         allow: params and facts in which the runs may differ all the same.
 
     Raises:
         ComparisonError: if there is nothing to compare, or if runs differ in anything but the
             variant and the seed.
     """
-    _check_question(statement, runs)
-    groups = grouped(runs, statement.variant_of)
+    _check_question(design, runs)
+    groups = grouped(runs, design.variant_of)
     finished = {n: [r for r in group if r.status == "FINISHED"] for n, group in groups.items()}
     if not any(finished.values()):
         raise ComparisonError(
             f"none of the {len(runs)} runs that were begun is finished: there is nothing to "
             "compare; `python -m fmnist studies` lists others"
         )
-    differing = check_poolable(finished, statement.by, allow)
-    name = statement.baseline or next(n for n, group in finished.items() if group)
+    differing = check_poolable(finished, design.by, allow)
+    name = design.baseline or next(n for n, group in finished.items() if group)
     if name not in groups:
         raise ComparisonError(f"baseline {name}: choose one of {', '.join(groups)}")
     order = [name, *(n for n in groups if n != name)]
-    variants = [_variant(n, groups[n], statement.metric) for n in order]
-    departures = [f"{key} differs: {', '.join(values)}" for key, values in differing.items()]
-    if statement.baseline is None and name != (first := next(iter(groups))):
-        departures.append(f"{first} has no finished run, so {name} is the baseline")
-    departures += _departures(groups, statement)
-    own = [set(run.facts.items()) for group in finished.values() for run in group]
-    facts = dict(sorted(set.intersection(*own)))
-    return Comparison(statement, _with_differences(variants, statement), departures, facts)
+    variants = [_variant(n, groups[n], design.metric) for n in order]
+    caveats = [f"{key} differs: {', '.join(values)}" for key, values in differing.items()]
+    if design.baseline is None and name != (first := next(iter(groups))):
+        caveats.append(f"{first} has no finished run, so {name} is the baseline")
+    caveats += _departures(groups, design)
+    own = [set(run.provenance.items()) for group in finished.values() for run in group]
+    provenance = dict(sorted(set.intersection(*own)))
+    return Comparison(design, _with_differences(variants, design), caveats, provenance)
 
 
-def _check_question(statement: Statement, runs: Sequence[Trained]) -> None:
+def _check_question(design: StudyDesign, runs: Sequence[RunSummary]) -> None:
     """Refuse a question that no runs, or not these, can answer."""
-    if statement.metric not in METRICS:
-        raise ComparisonError(f"metric {statement.metric}: choose one of {', '.join(METRICS)}")
-    if not 0 < statement.min_effect < 1:
-        raise ComparisonError(f"min_effect {statement.min_effect}: must be above 0 and below 1")
+    if design.metric not in METRICS:
+        raise ComparisonError(f"metric {design.metric}: choose one of {', '.join(METRICS)}")
+    if not 0 < design.min_effect < 1:
+        raise ComparisonError(f"min_effect {design.min_effect}: must be above 0 and below 1")
     if not runs:
-        search = "; what a search found is told below search/ in its run" if statement.names else ""
+        search = "; what a search found is told below search/ in its run" if design.names else ""
         raise ComparisonError(f"no run matches: there is nothing to compare{search}")
-    for key in statement.by:
+    for key in design.by:
         if not any(key in run.params for run in runs):
             raise ComparisonError(f"by {key}: no run has such a param; it is named as it is typed")
 
 
-def _variant(name: str, runs: Sequence[Trained], metric: str) -> Variant:
+def _variant(name: str, runs: Sequence[RunSummary], metric: str) -> Variant:
     finished = {run.seed: run for run in runs if run.status == "FINISHED"}
 
     def all_of(key: str) -> list[float]:
@@ -176,28 +176,28 @@ def _variant(name: str, runs: Sequence[Trained], metric: str) -> Variant:
     )
 
 
-def _with_differences(variants: Sequence[Variant], statement: Statement) -> list[Variant]:
+def _with_differences(variants: Sequence[Variant], design: StudyDesign) -> list[Variant]:
     """Add to all but the first variant how it differs from the first, seed by seed."""
     baseline, *others = variants
     pairs = [
         [v.values[seed] - baseline.values[seed] for seed in v.values if seed in baseline.values]
         for v in others
     ]
-    found = compare(pairs, statement.min_effect)
+    found = compare(pairs, design.min_effect)
     return [
         baseline,
         *(dataclasses.replace(v, difference=d) for v, d in zip(others, found, strict=True)),
     ]
 
 
-def _departures(groups: Mapping[str, Sequence[Trained]], statement: Statement) -> list[str]:
+def _departures(groups: Mapping[str, Sequence[RunSummary]], design: StudyDesign) -> list[str]:
     """Say where the runs are not those that were planned, or count twice or not at all."""
-    said = [f"{name} was chosen after the runs" for name in statement.afterwards]
-    if statement.variants and len(groups) != statement.variants:
-        said.append(f"{len(groups)} of {statement.variants} planned variants have run")
+    said = [f"{name} was chosen after the runs" for name in design.afterwards]
+    if design.variants and len(groups) != design.variants:
+        said.append(f"{len(groups)} of {design.variants} planned variants have run")
     for name, runs in groups.items():
         seeds = Counter(run.seed for run in runs if run.status == "FINISHED")
-        if missing := [seed for seed in statement.seeds if seed not in seeds]:
+        if missing := [seed for seed in design.seeds if seed not in seeds]:
             said.append(f"{name}: no finished run of seed {', '.join(map(str, missing))}")
         if again := [seed for seed, times in seeds.items() if times > 1]:
             said.append(

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-
 QUANTITIES = ("gradient_norm", "update_ratio", "activation_mean", "activation_std", "dead_units")
 """What is measured of a layer, in the order of all tables."""
 

@@ -7,7 +7,7 @@ from fmnist.common.errors import ComparisonError
 
 
 @dataclass(frozen=True)
-class Trained:
+class RunSummary:
     """One run: how it ended (FINISHED, FAILED, diverged, ...), its params, facts and metrics.
 
     `facts` is what must be equal, too, for runs to be pooled: data, code, engine. `artifacts` is
@@ -17,7 +17,7 @@ class Trained:
     run_id: str
     status: str
     params: Mapping[str, str]
-    facts: Mapping[str, str]
+    provenance: Mapping[str, str]
     metrics: Mapping[str, float]
     artifacts: str
 
@@ -28,7 +28,7 @@ class Trained:
 
 
 def check_poolable(
-    groups: Mapping[str, Sequence[Trained]], by: Sequence[str], allow: Iterable[str]
+    groups: Mapping[str, Sequence[RunSummary]], by: Sequence[str], allow: Iterable[str]
 ) -> dict[str, list[str]]:
     """Return in what the runs of all variants differ all the same, because `allow` names it.
 
@@ -55,15 +55,15 @@ def told(differing: Mapping[str, Sequence[str]]) -> str:
 
 
 def grouped(
-    runs: Sequence[Trained], variant_of: Callable[[Mapping[str, str]], str]
-) -> dict[str, list[Trained]]:
+    runs: Sequence[RunSummary], variant_of: Callable[[Mapping[str, str]], str]
+) -> dict[str, list[RunSummary]]:
     """Return the runs of each variant, in the order in which they first ran.
 
     Args:
         runs: of all variants.
         variant_of: names the variant of a run with such params.
     """
-    groups: dict[str, list[Trained]] = {}
+    groups: dict[str, list[RunSummary]] = {}
     for run in runs:
         groups.setdefault(variant_of(run.params), []).append(run)
     return groups
@@ -77,13 +77,13 @@ def variant_name(params: Mapping[str, str], by: Sequence[str]) -> str:
     return " ".join(f"{key}={value}" for key, value in zip(by, values, strict=True)) or "all"
 
 
-def differences(groups: Sequence[Sequence[Trained]], by: Sequence[str]) -> dict[str, list[str]]:
+def differences(groups: Sequence[Sequence[RunSummary]], by: Sequence[str]) -> dict[str, list[str]]:
     """Return what keeps runs from being pooled, and the values it has.
 
     Within a variant nothing but the seed may differ; between variants also the params of `by`
     and what stands under them: `model` decides `model.activation`.
     """
-    settings = [[{**run.params, **run.facts} for run in group] for group in groups if group]
+    settings = [[{**run.params, **run.provenance} for run in group] for group in groups if group]
     under = tuple(f"{key}." for key in by)
     found = {}
     for key in sorted({key for group in settings for one in group for key in one}):
@@ -96,11 +96,11 @@ def differences(groups: Sequence[Sequence[Trained]], by: Sequence[str]) -> dict[
     return found
 
 
-def _refuse_mixed_seeds(variant: str, runs: Sequence[Trained]) -> None:
+def _refuse_mixed_seeds(variant: str, runs: Sequence[RunSummary]) -> None:
     """Refuse to let one run stand for others of its seed that were set up otherwise."""
     settings: dict[int, Mapping[str, str]] = {}
     for run in runs:
-        own = {**run.params, **run.facts}
+        own = {**run.params, **run.provenance}
         other = settings.setdefault(run.seed, own)
         if differing := sorted(k for k in {*own, *other} if own.get(k) != other.get(k)):
             raise ComparisonError(

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist import PROJECT
+from fmnist.common.errors import ImageError
+from fmnist.common.terminal import table
 from fmnist.inference import preprocessing
 from fmnist.registry import versions
-from fmnist.common.errors import ImageError
 from fmnist.registry.decision_log import MODEL
-from fmnist.common.terminal import table
 
 PICTURE = PROJECT / "outputs" / "predict.png"
 MOST_DRAWN = 60  # images in one picture

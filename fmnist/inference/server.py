@@ -1,7 +1,6 @@
 """The champion over HTTP: MLflow's own scoring server, with a guard before it."""
 
 import json
-import logging
 import os
 import re
 import signal
@@ -18,12 +17,10 @@ from fastapi import FastAPI, Request, Response
 from mlflow.pyfunc import scoring_server
 from starlette.requests import ClientDisconnect
 
-from fmnist.registry import versions
 from fmnist.common.errors import PromotionError, one_line
+from fmnist.registry import versions
 
 PATH = "/invocations"
-# It warns, at each refusal, of a key that nobody used.
-logging.getLogger(scoring_server.__name__).setLevel(logging.ERROR)
 
 LONGEST = 16 * 2**20  # bytes of a request; an image of 28 x 28 takes about 3,000
 DRAINED = 4 * LONGEST  # bytes read of a longer one, so that its sender gets to read the answer

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from fmnist.common.errors import FmnistError, PromotionError
+from fmnist.config.schema import Promotion
+from fmnist.evidence.comparison import Comparison, StudyDesign, Variant, comparison
+from fmnist.evidence.pooling import RunSummary, differences, grouped, told
 from fmnist.registry import versions
 from fmnist.tracking import studies
-from fmnist.evidence.comparison import Comparison, Statement, Variant, comparison
-from fmnist.config.schema import Promotion
-from fmnist.common.errors import FmnistError, PromotionError
-from fmnist.evidence.pooling import Trained, differences, grouped, told
 from fmnist.tracking.store import Store, if_there
 
 
 @dataclass(frozen=True)
-class Weighed:
+class ChampionComparison:
     """The comparison that a promotion rests on.
 
     `champion` is the version whose variant is the baseline; None: the study's own baseline is.
@@ -32,9 +32,9 @@ class Weighed:
         return self.comparison.variants[0]
 
 
-def weigh(
-    store: Store, study_id: str, champion: int | None, rules: Promotion, first: bool
-) -> Weighed:
+def compare_with_champion(
+    store: Store, study_id: str, champion: int | None, criteria: Promotion, first: bool
+) -> ChampionComparison:
     """Compare the study's variants with the champion's, else with the study's baseline.
 
     Raises:
@@ -42,7 +42,7 @@ def weigh(
             or if they can and it is.
     """
     _, statement, runs = studies.load(store, study_id)
-    statement = statement.asking(min_effect=rules.min_effect)
+    statement = statement.with_overrides(min_effect=criteria.min_effect)
     if champion is not None:
         try:
             answer = _against_champion(store, statement, runs, champion)
@@ -54,22 +54,22 @@ def weigh(
                 raise PromotionError(
                     f"--first: the champion, version {champion}, can be compared with this study"
                 )
-            return Weighed(answer, champion)
-    return Weighed(comparison(runs, statement), None)
+            return ChampionComparison(answer, champion)
+    return ChampionComparison(comparison(runs, statement), None)
 
 
 def _against_champion(
-    store: Store, statement: Statement, runs: Sequence[Trained], champion: int
+    store: Store, statement: StudyDesign, runs: Sequence[RunSummary], champion: int
 ) -> Comparison:
     """Compare with the champion's variant, whose runs may also come from its own study."""
     run = if_there(mlflow.get_run, versions.run_id_of(champion))
     if run is None:
         raise PromotionError(f"the champion, version {champion}: its run is gone")
-    own = studies.trained(run)
+    own = studies.run_summary(run)
     name = statement.variant_of(own.params)
     key = "data.fingerprint"
     finished = [one for one in runs if one.status == "FINISHED"]
-    if other := {one.facts.get(key) for one in finished} - {own.facts.get(key)}:
+    if other := {one.provenance.get(key) for one in finished} - {own.provenance.get(key)}:
         raise PromotionError(
             f"the champion, version {champion}, was trained on other data: {key} "
             f"{own.facts.get(key)}, not {' or '.join(map(str, other))}"
@@ -93,6 +93,6 @@ def _against_champion(
     return comparison(runs, dataclasses.replace(statement, baseline=name))
 
 
-def _settings(run: Trained) -> dict[str, str]:
+def _settings(run: RunSummary) -> dict[str, str]:
     """Return all that makes the run's variant: its params, but for the seed."""
     return {key: value for key, value in run.params.items() if key != "seed"}

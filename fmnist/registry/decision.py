@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fmnist.evidence.comparison import Variant
 from fmnist.config.schema import Promotion
+from fmnist.evidence.comparison import Variant
 from fmnist.evidence.statistics import Difference, Estimate
 from fmnist.reports.verdicts import points, significance
 
@@ -20,7 +20,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Side:
+class Candidate:
     """A variant that is weighed, and the run whose model stands for it.
 
     Attributes:
@@ -84,28 +84,28 @@ class Decision:
     reason: str
     champion: int | None
     replaced: int | None
-    challenger: Side
+    challenger: Candidate
     who: str
     when: str
     checks: Sequence[Check] = ()
     question: str = ""
     study: str | None = None
     metric: str | None = None
-    rules: Promotion | None = None
-    incumbent: Side | None = None
+    criteria: Promotion | None = None
+    incumbent: Candidate | None = None
     difference: Difference | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
-    departures: Sequence[str] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    caveats: Sequence[str] = ()
     test_accuracy: Mapping[str, float] = field(default_factory=dict)
     record: str | None = None
 
 
-def beats(difference: Difference, rules: Promotion) -> bool:
+def beats(difference: Difference, criteria: Promotion) -> bool:
     """Tell whether a difference is large enough and its corrected p-value small enough.
 
     That the true difference is at least `min_effect` is not claimed: its interval tells.
     """
-    return difference.estimate.mean >= rules.min_effect and difference.p <= rules.alpha
+    return difference.estimate.mean >= criteria.min_effect and difference.p <= criteria.alpha
 
 
 def best(variants: Sequence[Variant]) -> Variant:
@@ -119,10 +119,10 @@ def best_seed(variant: Variant) -> int:
 
 
 def decide(
-    challenger: Side,
-    incumbent: Side | None,
+    challenger: Candidate,
+    incumbent: Candidate | None,
     difference: Difference | None,
-    rules: Promotion,
+    criteria: Promotion,
     checks: Sequence[Check],
     stays: str,
 ) -> tuple[Outcome, str]:
@@ -144,13 +144,13 @@ def decide(
     if difference is None:
         how = "" if incumbent.version else "; --first makes it the champion"
         return Outcome.kept, f"{stays}: {challenger.variant} ran alone, against nothing{how}."
-    if not beats(difference, rules):
-        return Outcome.kept, f"{stays}: {_shortfall(challenger, incumbent, difference, rules)}."
+    if not beats(difference, criteria):
+        return Outcome.kept, f"{stays}: {_shortfall(challenger, incumbent, difference, criteria)}."
     won = f"it beats the {incumbent.role}, {incumbent}: {_size(difference)}"
     return refused if failed else (Outcome.promoted, f"{challenger} is the champion now: {won}.")
 
 
-def champion_stays(champion: int | None, incumbent: Side | None) -> str:
+def champion_stays(champion: int | None, incumbent: Candidate | None) -> str:
     """Begin the sentence that says that nothing changes."""
     if champion is None:
         return "There is no champion yet"
@@ -158,15 +158,17 @@ def champion_stays(champion: int | None, incumbent: Side | None) -> str:
     return f"The champion stays {incumbent if known else f'version {champion}'}"
 
 
-def _shortfall(challenger: Side, incumbent: Side, difference: Difference, rules: Promotion) -> str:
+def _shortfall(
+    challenger: Candidate, incumbent: Candidate, difference: Difference, criteria: Promotion
+) -> str:
     """Say which limit a difference misses."""
     against = f"{challenger.variant} against {incumbent.variant}"
     if difference.estimate.n < 2:
         return f"{against}: seeds in common: {difference.estimate.n}, so nothing can be concluded"
     size = _size(difference)
-    if difference.p > rules.alpha:
-        return f"{against}: {size}: no evidence at {rules.alpha:g}"
-    return f"{against}: {size}: less than {100 * rules.min_effect:g} points"
+    if difference.p > criteria.alpha:
+        return f"{against}: {size}: no evidence at {criteria.alpha:g}"
+    return f"{against}: {size}: less than {100 * criteria.min_effect:g} points"
 
 
 def _size(difference: Difference) -> str:

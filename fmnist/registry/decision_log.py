@@ -14,19 +14,19 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from fmnist.common.errors import PromotionError
-from fmnist.tracking.store import Store, find_or_create_experiment, find_run, if_there, search
 from fmnist.common.terminal import table
+from fmnist.tracking.store import Store, find_or_create_experiment, find_run, if_there, search
 
 MODEL = "fmnist"
 """The registered model."""
 
 EXPERIMENT = f"{MODEL}-decisions"
-LEDGER_TAG = "ledger"  # of the registered model: run id of its ledger
+DECISION_LOG_TAG = "ledger"  # of the registered model: run id of its ledger
 DESCRIPTION = "Versions become `champion` by evidence: python -m fmnist promote"
 
 
 @dataclass(frozen=True)
-class Ledger:
+class DecisionLog:
     """The ledger of the registered model."""
 
     run_id: str
@@ -76,15 +76,15 @@ def find_decision(run_id: str) -> Run:
 
 def all_decisions() -> list[Run]:
     """Return the run of each decision, the first one first."""
-    ledger = find_ledger()
-    return ledger.decisions() if ledger else []
+    decision_log = find_decision_log()
+    return decision_log.decisions() if decision_log else []
 
 
 def _key(place: int) -> str:
     return f"{place + 1:06d}"
 
 
-def find_ledger() -> Ledger | None:
+def find_decision_log() -> DecisionLog | None:
     """Return the ledger; None if nothing was ever registered.
 
     Raises:
@@ -93,17 +93,17 @@ def find_ledger() -> Ledger | None:
     model = if_there(mlflow.MlflowClient().get_registered_model, MODEL)
     if model is None:
         return None
-    if LEDGER_TAG not in model.tags:
+    if DECISION_LOG_TAG not in model.tags:
         raise PromotionError(
             f"registered model {MODEL}: was not made by `python -m fmnist promote`; rename it first"
         )
-    run_id = model.tags[LEDGER_TAG]
-    return Ledger(run_id, mlflow.get_run(run_id).info.experiment_id)
+    run_id = model.tags[DECISION_LOG_TAG]
+    return DecisionLog(run_id, mlflow.get_run(run_id).info.experiment_id)
 
 
-def open_ledger(store: Store) -> Ledger:
+def open_decision_log(store: Store) -> DecisionLog:
     """Return the ledger; make it, and the registered model, if there is none yet."""
-    found = find_ledger()
+    found = find_decision_log()
     if found:
         return found
     client = mlflow.MlflowClient()
@@ -111,12 +111,12 @@ def open_ledger(store: Store) -> Ledger:
     run_id = client.create_run(experiment, run_name="ledger").info.run_id
     client.set_terminated(run_id)
     try:
-        client.create_registered_model(MODEL, {LEDGER_TAG: run_id}, DESCRIPTION)
+        client.create_registered_model(MODEL, {DECISION_LOG_TAG: run_id}, DESCRIPTION)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         client.delete_run(run_id)  # another process was first
-    found = find_ledger()
+    found = find_decision_log()
     assert found is not None
     return found
 

@@ -12,23 +12,32 @@ from mlflow.entities import Run
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
-from fmnist.config import schema
-from fmnist.registry import report, versions
-from fmnist.tracking import studies
-from fmnist.evidence.comparison import METRICS, Comparison, Statement, Variant
-from fmnist.config.schema import Promotion
-from fmnist.registry.decision import Check, Decision, Outcome, Side, best, best_seed, champion_stays, decide
 from fmnist.common.errors import PromotionError
+from fmnist.config import schema
+from fmnist.config.schema import Promotion
+from fmnist.evidence.comparison import METRICS, Comparison, StudyDesign, Variant
+from fmnist.registry import report, versions
+from fmnist.registry.champion_comparison import ChampionComparison, compare_with_champion
+from fmnist.registry.decision import (
+    Candidate,
+    Check,
+    Decision,
+    Outcome,
+    best,
+    best_seed,
+    champion_stays,
+    decide,
+)
+from fmnist.registry.decision_log import MODEL, open_decision_log
 from fmnist.registry.validation import examine
-from fmnist.registry.decision_log import MODEL, open_ledger
+from fmnist.tracking import studies
 from fmnist.tracking.store import Store
-from fmnist.registry.champion_comparison import Weighed, weigh
 
 
 def promote(
     store: Store,
     study_id: str,
-    rules: Promotion,
+    criteria: Promotion,
     *,
     first: bool = False,
     dry_run: bool = False,
@@ -50,29 +59,33 @@ def promote(
     """
     if not dry_run:
         studies.load(store, study_id)  # so that a mistyped id begins no ledger
-        open_ledger(store)
+        open_decision_log(store)
     while True:
-        before = versions.state(settled=not dry_run)
-        weighed = weigh(store, study_id, before.champion, rules, first)
-        decision = _decided(weighed, before, rules, first, dry_run)
+        before = versions.state(applied=not dry_run)
+        weighed = compare_with_champion(store, study_id, before.champion, criteria, first)
+        decision = _decided(weighed, before, criteria, first, dry_run)
         if dry_run:
             return decision
-        taken = versions.take(store, decision, before, pages(decision, weighed.comparison))
+        taken = versions.commit(store, decision, before, pages(decision, weighed.comparison))
         if taken:
             return taken
         print("another decision was taken meanwhile: weighing anew")
 
 
 def _decided(
-    weighed: Weighed, before: versions.State, rules: Promotion, first: bool, dry_run: bool
+    weighed: ChampionComparison,
+    before: versions.State,
+    criteria: Promotion,
+    first: bool,
+    dry_run: bool,
 ) -> Decision:
     """Register the best run's model, examine it, and decide; a dry run only examines it."""
     answer = weighed.comparison
     incumbent = None if first else _incumbent(weighed)
-    chosen, challenger, checks = _challenged(answer, incumbent, rules, dry_run)
+    chosen, challenger, checks = _challenged(answer, incumbent, criteria, dry_run)
     difference = None if first else chosen.difference
     stays = champion_stays(before.champion, incumbent)
-    outcome, reason = decide(challenger, incumbent, difference, rules, checks, stays)
+    outcome, reason = decide(challenger, incumbent, difference, criteria, checks, stays)
     if outcome is Outcome.promoted and first and before.champion:
         reason += f" It takes the place of version {before.champion}."
     who, when = signed()
@@ -84,22 +97,22 @@ def _decided(
         challenger=challenger,
         who=who,
         when=when,
-        question=answer.statement.question,
-        study=answer.statement.study,
-        metric=answer.statement.metric,
-        rules=rules,
+        question=answer.design.question,
+        study=answer.design.study,
+        metric=answer.design.metric,
+        criteria=criteria,
         incumbent=incumbent,
         difference=difference,
         checks=checks,
-        facts=answer.facts,
-        departures=[*answer.departures, *_other_limits(rules)],
+        provenance=answer.provenance,
+        caveats=[*answer.caveats, *_other_limits(criteria)],
     )
-    return _with_test_accuracy(decision, METRICS[answer.statement.metric])
+    return _with_test_accuracy(decision, METRICS[answer.design.metric])
 
 
 def _challenged(
-    answer: Comparison, incumbent: Side | None, rules: Promotion, dry_run: bool
-) -> tuple[Variant, Side, list[Check]]:
+    answer: Comparison, incumbent: Candidate | None, criteria: Promotion, dry_run: bool
+) -> tuple[Variant, Candidate, list[Check]]:
     """Return the best variant, its best run as the challenger, and what the gate found.
 
     A variant that ran alone, with nothing to be weighed against, is not examined.
@@ -110,9 +123,9 @@ def _challenged(
     if incumbent and not chosen.difference:
         return chosen, _side("challenger", chosen, run, None), []
     version = None if dry_run else _challenging(run, chosen)
-    uri = f"models:/{f'{MODEL}/{version}' if version else registry.logged_model_id(run)}"
+    uri = f"models:/{f'{MODEL}/{version}' if version else versions.logged_model_id(run)}"
     print(f"examining {chosen.name}, seed {run.data.params['seed']}, as loaded from {uri}")
-    checks = _examined(uri, run, chosen, incumbent, answer.statement, rules)
+    checks = _examined(uri, run, chosen, incumbent, answer.design, criteria)
     return chosen, _side("challenger", chosen, run, version), checks
 
 
@@ -129,9 +142,9 @@ def _examined(
     uri: str,
     run: Run,
     chosen: Variant,
-    incumbent: Side | None,
-    statement: Statement,
-    rules: Promotion,
+    incumbent: Candidate | None,
+    statement: StudyDesign,
+    criteria: Promotion,
 ) -> list[Check]:
     """Check that no seed of the variant is missing, then the model."""
     missing = [
@@ -143,11 +156,11 @@ def _examined(
     if missing:
         return [complete]
     against = incumbent.run_id if incumbent else None
-    found = examine(uri, run.info.run_id, statement.metric, against, rules.max_class_drop)
+    found = examine(uri, run.info.run_id, statement.metric, against, criteria.max_class_drop)
     return [complete, *found]
 
 
-def _incumbent(weighed: Weighed) -> Side:
+def _incumbent(weighed: ChampionComparison) -> Candidate:
     """Return the champion, with all seeds of its variant, else the baseline and its best run."""
     variant, version = weighed.incumbent, weighed.champion
     if version is None:
@@ -157,9 +170,9 @@ def _incumbent(weighed: Weighed) -> Side:
     return _side("champion", variant, run, version)
 
 
-def _side(role: str, variant: Variant, run: Run, version: int | None) -> Side:
+def _side(role: str, variant: Variant, run: Run, version: int | None) -> Candidate:
     seed = int(run.data.params["seed"])
-    return Side(
+    return Candidate(
         role, variant.name, run.info.run_id, seed, version, variant.values, variant.estimate
     )
 
@@ -170,9 +183,9 @@ def signed() -> tuple[str, str]:
     return who, datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _other_limits(rules: Promotion) -> list[str]:
+def _other_limits(criteria: Promotion) -> list[str]:
     """Say which limits are not those of conf/train.yaml."""
-    usual, own = dataclasses.asdict(schema.promotion()), dataclasses.asdict(rules)
+    usual, own = dataclasses.asdict(schema.promotion()), dataclasses.asdict(criteria)
     return [
         f"promotion.{key} is {own[key]:g}, not {usual[key]:g} as in conf/train.yaml"
         for key in usual
@@ -202,7 +215,7 @@ def show(store: Store, decision: Decision) -> None:
     Raises:
         PromotionError: if the model was refused.
     """
-    print(f"\n{decision_report.text(decision)}\n")
+    print(f"\n{report.text(decision)}\n")
     if decision.record:
         print(f"{store.look_at(mlflow.get_run(decision.record))}\n")
     else:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from fmnist.reports import comparison_plots, comparison_report
-from fmnist.evidence.comparison import Comparison
-from fmnist.registry.decision import Decision, Outcome, Side
 from fmnist.common.terminal import table
+from fmnist.evidence.comparison import Comparison
+from fmnist.registry.decision import Candidate, Decision, Outcome
+from fmnist.reports import comparison_plots, comparison_report
 from fmnist.reports.verdicts import points, significance
 
 Table = tuple[list[str], list[list[str]]]
@@ -29,8 +29,8 @@ def text(decision: Decision) -> str:
     parts = [table(*content) for content in tables if content and content[1]]
     if decision.question:
         parts.insert(0, decision.question)
-    if decision.departures:
-        parts.append("Bear in mind:\n" + "\n".join(f"- {said}" for said in decision.departures))
+    if decision.caveats:
+        parts.append("Bear in mind:\n" + "\n".join(f"- {said}" for said in decision.caveats))
     return "\n\n".join(parts)
 
 
@@ -61,7 +61,7 @@ def html(decision: Decision, comparison: Comparison | None) -> str:
         "champion before": decision.replaced or "none",
         "champion after": decision.champion or "none",
         "study": decision.study or "none",
-        **decision.facts,
+        **decision.provenance,
         **{f"{side.role}, seed {side.seed}": f"run {side.run_id}" for side in sides},
     }
     return comparison_report.page(
@@ -91,7 +91,7 @@ def _sides(decision: Decision) -> Table:
     return columns, rows
 
 
-def _side(side: Side) -> list[str]:
+def _side(side: Candidate) -> list[str]:
     return [
         side.role,
         side.variant,
@@ -105,16 +105,20 @@ def _side(side: Side) -> list[str]:
 
 def _evidence(decision: Decision) -> Table | None:
     """Return what was found and what was asked for."""
-    difference, rules = decision.difference, decision.rules
-    if difference is None or rules is None or difference.estimate.n < 2:
+    difference, criteria = decision.difference, decision.criteria
+    if difference is None or criteria is None or difference.estimate.n < 2:
         return None
-    large = difference.estimate.mean >= rules.min_effect
+    large = difference.estimate.mean >= criteria.min_effect
     columns = ["evidence", "found", "asked for", "met"]
     rows = [
-        ["difference", points(difference.estimate), f"at least {100 * rules.min_effect:g} points"],
-        ["corrected p", significance(difference.p), f"at most {rules.alpha:g}"],
+        [
+            "difference",
+            points(difference.estimate),
+            f"at least {100 * criteria.min_effect:g} points",
+        ],
+        ["corrected p", significance(difference.p), f"at most {criteria.alpha:g}"],
     ]
-    for row, met in zip(rows, (large, difference.p <= rules.alpha), strict=True):
+    for row, met in zip(rows, (large, difference.p <= criteria.alpha), strict=True):
         row.append(_mark(met))
     return columns, rows
 

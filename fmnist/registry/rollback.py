@@ -2,13 +2,13 @@
 
 from mlflow.entities.model_registry import ModelVersion
 
-from fmnist.registry import versions
-from fmnist.registry.decision import Decision, Outcome, Side, champion_stays
 from fmnist.common.errors import PromotionError
-from fmnist.registry.validation import examine
+from fmnist.evidence.statistics import mean_interval
+from fmnist.registry import versions
+from fmnist.registry.decision import Candidate, Decision, Outcome, champion_stays
 from fmnist.registry.decision_log import MODEL, all_decisions, champion_after
 from fmnist.registry.promotion import pages, signed
-from fmnist.evidence.statistics import mean_interval
+from fmnist.registry.validation import examine
 from fmnist.tracking.store import Store
 
 LONGEST_REASON = 500  # characters
@@ -50,7 +50,7 @@ def rollback(store: Store, to: int | None, why: str) -> Decision:
             when=when,
             checks=checks,
         )
-        taken = versions.take(store, decision, before, pages(decision, None))
+        taken = versions.commit(store, decision, before, pages(decision, None))
         if taken:
             return taken
 
@@ -71,10 +71,10 @@ def _earlier_champion(before: versions.State, to: int | None) -> int:
     return version
 
 
-def _side_of_version(registered: ModelVersion) -> Side:
+def _side_of_version(registered: ModelVersion) -> Candidate:
     tags = registered.tags
     accuracy = {int(tags["seed"]): float(tags["val_accuracy"])}
-    return Side(
+    return Candidate(
         "earlier champion",
         tags["variant"],
         versions.run_id_of(int(registered.version)),

@@ -9,17 +9,17 @@ import numpy as np
 from mlflow.entities import LifecycleStage, Run
 from mlflow.models import Model
 
-from fmnist.config.instantiate import create
-from fmnist.evidence.comparison import METRICS
-from fmnist.data.datasets import Dataset
-from fmnist.registry.decision import Check
 from fmnist.common.errors import ModelError
-from fmnist.tracking.model import DIGEST_TAG, SHOWN, load_pyfunc, verified
-from fmnist.evidence.predictions import VALIDATION, Predictions, accuracy_by_class
-from fmnist.tracking.run_config import data_of_run
-from fmnist.tracking.artifacts import artifact
-from fmnist.tracking.store import if_there
 from fmnist.common.startup import importing_tensorflow
+from fmnist.config.instantiate import instantiate
+from fmnist.data.datasets import Dataset
+from fmnist.evidence.comparison import METRICS
+from fmnist.evidence.predictions import VALIDATION, Predictions, accuracy_by_class
+from fmnist.registry.decision import Check
+from fmnist.tracking.artifacts import artifact
+from fmnist.tracking.model import DIGEST_TAG, SHOWN, load_pyfunc, verified
+from fmnist.tracking.run_config import data_of_run
+from fmnist.tracking.store import if_there
 
 
 def examine(
@@ -90,7 +90,7 @@ def dataset_of(run: Run) -> Dataset:
         FmnistError: if the configuration is missing or was tampered with, or if the data set
             cannot be loaded.
     """
-    dataset: Dataset = create("data", data_of_run(run))
+    dataset: Dataset = instantiate("data", data_of_run(run))
     return dataset
 
 
@@ -127,7 +127,7 @@ def _signature(folder: Path, dataset: Dataset) -> Check:
 def _reproduction(folder: Path, dataset: Dataset, logged: Predictions, run: Run) -> Check:
     with importing_tensorflow():
         from fmnist.training import trainer  # TensorFlow takes seconds to import
-    from fmnist.tracking.provenance import processor
+    from fmnist.training.devices import processor
 
     answers = trainer.predict(mlflow.keras.load_model(str(folder)), dataset.validation)
     if not np.array_equal(dataset.validation.labels, logged.labels):

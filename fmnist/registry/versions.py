@@ -13,9 +13,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
-from fmnist.registry.decision import Decision
 from fmnist.common.errors import ModelError, PromotionError, is_refused
-from fmnist.registry.decision_log import MODEL, Ledger, champion_after, find_decision, find_ledger, open_ledger
+from fmnist.registry.decision import Decision
+from fmnist.registry.decision_log import (
+    MODEL,
+    DecisionLog,
+    champion_after,
+    find_decision,
+    find_decision_log,
+    open_decision_log,
+)
 from fmnist.tracking.model import DIGEST_TAG, load_pyfunc, logged_models, verified
 from fmnist.tracking.store import Store, if_there
 
@@ -44,7 +51,7 @@ class State:
     aliased: int | None
 
 
-def state(settled: bool = True, moved_by_hand: bool = False) -> State:
+def state(applied: bool = True, moved_by_hand: bool = False) -> State:
     """Read the registry.
 
     Args:
@@ -56,15 +63,15 @@ def state(settled: bool = True, moved_by_hand: bool = False) -> State:
     """
     for _ in range(ATTEMPTS):
         aliased = version_of(CHAMPION)
-        ledger = find_ledger()
-        taken = ledger.run_ids() if ledger else []
+        decision_log = find_decision_log()
+        taken = decision_log.run_ids() if decision_log else []
         last = find_decision(taken[-1]) if taken else None
         decided = champion_after(last) if last else None
         if decided and not find_version(decided):
             decided = None
-        if ledger and last and last.info.status == "RUNNING":
-            if settled:
-                settle(ledger)
+        if decision_log and last and last.info.status == "RUNNING":
+            if applied:
+                apply(decision_log)
                 aliased = decided
             break
         if aliased == decided or moved_by_hand:
@@ -81,7 +88,7 @@ def state(settled: bool = True, moved_by_hand: bool = False) -> State:
     return State(len(taken), *(int(v) if v else None for v in (decided, aliased)))
 
 
-def take(
+def commit(
     store: Store, decision: Decision, before: State, files: Mapping[str, str]
 ) -> Decision | None:
     """Record a decision with its files; take it unless another was taken since `before`.
@@ -89,17 +96,17 @@ def take(
     Returns:
         The decision with its record; None if it was not taken.
     """
-    ledger = open_ledger(store)
+    decision_log = open_decision_log(store)
     client = mlflow.MlflowClient()
     run = client.create_run(
-        ledger.experiment_id,
+        decision_log.experiment_id,
         tags=resolve_tags(_recorded(decision)),
         run_name=f"{PROPOSED}: {decision.challenger}"[:NAME_LENGTH],
     )
     for name, content in files.items():
         client.log_text(run.info.run_id, content, name)
-    if ledger.append(before.decisions, run.info.run_id):
-        settle(ledger)
+    if decision_log.append(before.decisions, run.info.run_id):
+        apply(decision_log)
         return dataclasses.replace(decision, record=run.info.run_id)
     client.set_tag(run.info.run_id, "outcome", "stale")
     client.set_tag(run.info.run_id, MLFLOW_RUN_NAME, f"stale: {decision.challenger}"[:NAME_LENGTH])
@@ -128,18 +135,18 @@ def _recorded(decision: Decision) -> dict[str, str]:
     return {key: str(value)[:TAG_LENGTH] for key, value in tags.items() if value is not None}
 
 
-def settle(ledger: Ledger) -> None:
+def apply(decision_log: DecisionLog) -> None:
     """Make aliases and tags what the last decision says, and end its run.
 
     Another process may take a decision meanwhile: the alias is right if, after it was set, no
     further decision is there. What was deleted meanwhile is left alone.
     """
     while True:
-        latest = mlflow.get_run(ledger.run_ids()[-1])
+        latest = mlflow.get_run(decision_log.run_ids()[-1])
         champion = champion_after(latest)
         if champion and find_version(champion):
             set_alias(CHAMPION, int(champion))
-        if ledger.run_ids()[-1] == latest.info.run_id:
+        if decision_log.run_ids()[-1] == latest.info.run_id:
             break
     client = mlflow.MlflowClient()
     tags = latest.data.tags

@@ -10,10 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fmnist.evidence.comparison import Comparison
-from fmnist.evidence.layer_health import STAGES, stages
-from fmnist.evidence.layer_health import QUANTITIES
-from fmnist.reports.layer_health_maps import SCALES
+from fmnist.evidence.layer_health import QUANTITIES, STAGES, stages
 from fmnist.evidence.statistics import Estimate, mean_interval
+from fmnist.reports.layer_health_maps import SCALES
 from fmnist.reports.verdicts import verdict
 
 # Okabe and Ito's colour-blind safe colours, without the yellow, which white paper swallows.
@@ -69,7 +68,7 @@ def seeds(comparison: Comparison) -> Figure:
         axes.plot(values, [row] * len(values), "o", color=colour[variant.name], alpha=0.4)
         _interval(axes, row, variant.estimate, colour[variant.name])
     axes.set_yticks(range(len(shown)), [variant.name for variant in shown])
-    axes.set_xlabel(f"{comparison.statement.metric}, %: each seed, mean and 95 % interval")
+    axes.set_xlabel(f"{comparison.design.metric}, %: each seed, mean and 95 % interval")
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.grid(axis="x", alpha=0.3)
     return figure
@@ -81,7 +80,7 @@ def forest(comparison: Comparison) -> Figure:
     shown = [v for v in others if v.difference and v.difference.estimate.n > 1]
     figure = Figure(figsize=(9, 1.5 + 0.5 * len(shown)), layout="constrained")
     axes = figure.subplots()
-    margin = 100 * comparison.statement.min_effect
+    margin = 100 * comparison.design.min_effect
     axes.axvspan(-margin, margin, color="#999999", alpha=0.2, linewidth=0)
     axes.axvline(0, color="black", linewidth=1)
     verdicts, colour = [], colours(comparison)
@@ -94,7 +93,7 @@ def forest(comparison: Comparison) -> Figure:
     right.set_yticks(range(len(shown)), verdicts)
     right.tick_params(length=0)
     axes.set_xlabel(
-        f"{comparison.statement.metric} minus that of {baseline.name}, points; "
+        f"{comparison.design.metric} minus that of {baseline.name}, points; "
         "grey: too small to matter"
     )
     axes.set_ylim(-0.6, len(shown) - 0.4)

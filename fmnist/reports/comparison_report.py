@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fmnist.common.terminal import table
 from fmnist.evidence import layer_health
 from fmnist.evidence.comparison import METRICS, Comparison, Variant
 from fmnist.evidence.statistics import Estimate, Verdict
-from fmnist.common.terminal import table
 from fmnist.reports.verdicts import conclusions, highest, margin, points, significance, verdict
 
 Healths = Mapping[str, layer_health.Health]
@@ -37,7 +37,7 @@ def show(comparison: Comparison, healths: Healths) -> None:
     if not console.is_terminal:
         print(markdown(comparison, healths))
         return
-    console.print(Text(comparison.statement.question, "bold"))
+    console.print(Text(comparison.design.question, "bold"))
     console.print(Text(_stated(comparison), "dim"))
     for columns, rows in _tables(comparison, healths):
         drawing = Table(*columns, box=box.SIMPLE_HEAD)
@@ -62,7 +62,7 @@ def markdown(comparison: Comparison, healths: Healths) -> str:
         healths: of the variants, as `fmnist.diagnosis` takes them.
     """
     tables = [table(*content) for content in _tables(comparison, healths)]
-    parts = [f"{comparison.statement.question}\n({_stated(comparison)})", *tables]
+    parts = [f"{comparison.design.question}\n({_stated(comparison)})", *tables]
     parts.append("\n".join([highest(comparison), *conclusions(comparison)]))
     for title, sentences in _remarks(comparison, healths).items():
         parts.append(f"{title}:\n" + "\n".join(f"- {sentence}" for sentence in sentences))
@@ -83,7 +83,7 @@ def html(comparison: Comparison, healths: Healths, pictures: Mapping[str, Figure
         for variant in variants
         for seed, run in variant.run_ids.items()
     ]
-    study = [("study", comparison.statement.study)] if comparison.statement.study else []
+    study = [("study", comparison.design.study)] if comparison.design.study else []
     return page(
         "report.html",
         pictures,
@@ -94,13 +94,15 @@ def html(comparison: Comparison, healths: Healths, pictures: Mapping[str, Figure
         tables=_tables(comparison, healths),
         remarks=_remarks(comparison, healths),
         footnote=_footnote(healths),
-        origin=[*study, *comparison.facts.items(), *runs],
+        origin=[*study, *comparison.provenance.items(), *runs],
     )
 
 
 def page(template: str, pictures: Mapping[str, Figure], **values: object) -> str:
     """Return an HTML page that needs no other file, made by one of the templates beside this."""
-    environment = Environment(loader=PackageLoader("fmnist", ""), autoescape=True, trim_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("fmnist.reports"), autoescape=True, trim_blocks=True
+    )
     images = {title: _png(figure) for title, figure in pictures.items()}
     return environment.get_template(template).render(pictures=images, **values)
 
@@ -132,13 +134,13 @@ def _concluded(comparison: Comparison) -> list[tuple[str, str]]:
 def _remarks(comparison: Comparison, healths: Healths) -> dict[str, Sequence[str]]:
     remarks = {
         "Layer health": layer_health.sentences(healths),
-        "Bear in mind": comparison.departures,
+        "Bear in mind": comparison.caveats,
     }
     return {title: sentences for title, sentences in remarks.items() if sentences}
 
 
 def _footnote(healths: Healths) -> str:
-    return f"{FOOTNOTE} {diagnosis.NOTE}" if healths else FOOTNOTE
+    return f"{FOOTNOTE} {layer_health.NOTE}" if healths else FOOTNOTE
 
 
 def _style(cell: str) -> str:
@@ -147,7 +149,7 @@ def _style(cell: str) -> str:
 
 
 def _stated(comparison: Comparison) -> str:
-    statement, baseline = comparison.statement, comparison.variants[0].name
+    statement, baseline = comparison.design, comparison.variants[0].name
     planned = f"planned variants: {statement.variants}" if statement.variants else "variants"
     if statement.seeds:
         planned += f", seeds {', '.join(map(str, statement.seeds))}"
@@ -168,7 +170,7 @@ def _tables(comparison: Comparison, healths: Healths) -> list[tuple[list[str], l
 
 
 def _means(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    metric = comparison.statement.metric
+    metric = comparison.design.metric
     columns = ["variant", "seeds", f"{metric} %", "by seed", f"{METRICS[metric]} %"]
     columns += ["best epoch", "parameters", "s an epoch"]
     rows = [_mean_row(variant) for variant in comparison.variants]

@@ -2,7 +2,7 @@
 
 import shlex
 
-from fmnist.evidence.comparison import Comparison, Statement, Variant
+from fmnist.evidence.comparison import Comparison, StudyDesign, Variant
 from fmnist.evidence.statistics import Estimate, Verdict, seeds_needed
 
 USUAL_SPREAD = 0.005
@@ -15,11 +15,11 @@ def verdict(comparison: Comparison, variant: Variant) -> str:
     """Return the verdict on a variant in words."""
     assert variant.difference is not None
     verdict = variant.difference.verdict
-    within = f" within {margin(comparison.statement)}" if verdict is Verdict.equivalent else ""
+    within = f" within {margin(comparison.design)}" if verdict is Verdict.equivalent else ""
     return f"{verdict}{within}"
 
 
-def margin(statement: Statement) -> str:
+def margin(statement: StudyDesign) -> str:
     """The smallest difference that matters, in words."""
     return f"{100 * statement.min_effect:g} points"
 
@@ -36,7 +36,7 @@ def highest(comparison: Comparison) -> str:
     said = f"The highest mean is that of {first.name}: {100 * first.estimate.mean:.2f} %."
     if first.name == comparison.variants[0].name or len(ran) < 3:
         return said
-    study = filter(None, [comparison.statement.study])
+    study = filter(None, [comparison.design.study])
     command = ["python", "-m", "fmnist", "compare", *study, "--baseline", first.name]
     return f"{said} Whether the others differ from it: {shlex.join(command)}"
 
@@ -58,7 +58,7 @@ def _sentence(comparison: Comparison, variant: Variant) -> str:
     if difference.verdict is Verdict.unknown:
         return f"There is no evidence that {variant.name} differs from {baseline}: {size}"
     if equivalent:
-        within = margin(comparison.statement)
+        within = margin(comparison.design)
         return f"{variant.name} is equivalent to {baseline} within {within}: {size}"
     return f"{variant.name} is {difference.verdict} than {baseline}: {size}"
 
@@ -68,11 +68,11 @@ def _plan(comparison: Comparison, spread: float) -> str:
     measured = spread > 0
     comparisons = len(comparison.variants) - 1
     n = seeds_needed(
-        comparison.statement.min_effect, spread if measured else USUAL_SPREAD, comparisons
+        comparison.design.min_effect, spread if measured else USUAL_SPREAD, comparisons
     )
     many = f"about {n}" if n <= MOST_SEEDS else f"far more than {MOST_SEEDS}"
     source = "as these seeds spread" if measured else "as seeds spread in experiment=tutorial"
-    return f"To tell {margin(comparison.statement)} apart takes {many} seeds a variant, {source}."
+    return f"To tell {margin(comparison.design)} apart takes {many} seeds a variant, {source}."
 
 
 def points(estimate: Estimate) -> str:

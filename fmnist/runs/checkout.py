@@ -13,12 +13,12 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from fmnist import PROJECT
-from fmnist.tracking import provenance
 from fmnist.common.errors import ReproductionError
 from fmnist.common.exits import Terminated, environment_of_child, sigterm_raises
 from fmnist.common.files import is_held, only_one
-from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, installed, short_digest
+from fmnist.tracking import provenance
 from fmnist.tracking.artifacts import artifact
+from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, installed, short_digest
 
 PREFIX, WORKTREE, LOCK = "fmnist-checkout-", "worktree", "running.lock"
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")

@@ -11,17 +11,15 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from fmnist.runs import run
-from fmnist.config.schema import Tracking
 from fmnist.common.errors import ReproductionError
-from fmnist.tracking.run_config import config_of_run
-from fmnist.tracking.artifacts import artifact
-from fmnist.tracking.tags import SWEEP_TAG
-from fmnist.tracking.store import Store, find_run
-from fmnist.config.schema import MEASURED
 from fmnist.common.terminal import table
+from fmnist.config.schema import EPOCH_METRICS, Tracking
+from fmnist.runs.run import run as train
+from fmnist.tracking.artifacts import artifact
+from fmnist.tracking.run_config import config_of_run
+from fmnist.tracking.store import Store, find_run
+from fmnist.tracking.tags import STOPPED_TAG, SWEEP_TAG
 from fmnist.tracking.tracked_run import DIGESTS
-from fmnist.tracking.tags import STOPPED_TAG
 
 IDENTICAL, WITHIN_TOLERANCE, DIFFERENT = 0, 3, 4
 """Exit statuses; 1 and 2 are errors."""
@@ -120,9 +118,9 @@ def reproduce(store: Store, original: Run, tolerance: float) -> Reproduction:
     if ended := original.data.tags.get(STOPPED_TAG):  # by a search, which has no say here
         config = replace(config, training=replace(config.training, epochs=int(ended)))
     name = mlflow.get_experiment(original.info.experiment_id).name
-    tracking = Tracking(store.uri, name, config.tracking.patience)
-    outcome = run.run(replace(config, tracking=tracking), original)
-    repeated = mlflow.get_run(outcome.run_id)
+    tracking = Tracking(store.uri, name, config.tracking.timeout)
+    repeated_id = train(replace(config, tracking=tracking), original=original).run_id
+    repeated = mlflow.get_run(repeated_id)
     answer = compared(original, repeated, expected, _digests(repeated), tolerance)
     _log(original, repeated, answer)
     return answer
@@ -151,7 +149,7 @@ def compared(
     same = next((i for i, (then, now) in enumerate(pairs) if then != now), min(epochs))
     if same == max(epochs):
         return Reproduction(DIFFERENT, epochs, None, (), tolerance)
-    differences = tuple(_largest(original, repeated, metric) for metric in MEASURED)
+    differences = tuple(_largest(original, repeated, metric) for metric in EPOCH_METRICS)
     passes = epochs[0] == epochs[1] and all(d.relative <= tolerance for d in differences)
     status = WITHIN_TOLERANCE if passes else DIFFERENT
     return Reproduction(status, epochs, same + 1, differences, tolerance)

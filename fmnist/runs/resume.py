@@ -6,36 +6,34 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from fmnist.config import recorded
-from fmnist.tracking.store_uri import without_password
+from fmnist.common.errors import ConfigError
 from fmnist.config.schema import Config, rebased
 from fmnist.data.datasets import Dataset
-from fmnist.tracking.run_differences import differences
-from fmnist.common.errors import ConfigError
-from fmnist.tracking.tags import FOLDER_TAG, HOST_TAG, PID_TAG, SIGNATURE_TAG
 from fmnist.tracking.heartbeat import LOCK, is_alive
+from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.provenance import signature
-from fmnist.tracking.tags import COMMAND_TAG, REPRODUCES_TAG, SWEEP_TAG
-from fmnist.tracking.store import Store, find_run, search, study_of
+from fmnist.tracking.run_config import config_of_run
+from fmnist.tracking.run_differences import run_differences
+from fmnist.tracking.store import Store, find_run, search
+from fmnist.tracking.store_uri import without_password
+from fmnist.tracking.tags import (
+    COMMAND_TAG,
+    FOLDER_TAG,
+    HOST_TAG,
+    PID_TAG,
+    REPRODUCES_TAG,
+    SIGNATURE_TAG,
+    SWEEP_TAG,
+)
 
 TOGETHER = ("resume=", "tracking.")  # overrides that may stand beside `resume=`
 
 
-def current_study(store: Store) -> str | None:
-    """Return the run id of the study that this job belongs to; None if it is no job of a sweep."""
-    hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    if hydra is None or hydra.mode is not RunMode.MULTIRUN:
-        return None
-    return study_of(store, hydra.sweep.dir)
-
-
 @dataclass(frozen=True)
-class Earlier:
+class ResumableRun:
     """A run that was begun before, and its configuration, in its own folder."""
 
     run: Run
@@ -52,30 +50,28 @@ class Earlier:
         return bool(self.run.info.status == "FINISHED")
 
 
-def named(store: Store, config: Config) -> Earlier:
+def named(store: Store, config: Config, context: JobContext) -> ResumableRun:
     """Return the run that `resume=` names.
 
     Raises:
         ConfigError: if there is no such run, or if it cannot go on here.
     """
     asked = f"resume={config.resume}"
-    if HydraConfig.initialized():
-        overrides = HydraConfig.get().overrides.task
-        if other := [o for o in overrides if not o.lstrip("+").startswith(TOGETHER)]:
-            raise ConfigError(f"{asked}: goes on as it began, so without {' '.join(other)}")
+    if other := [o for o in context.overrides if not o.lstrip("+").startswith(TOGETHER)]:
+        raise ConfigError(f"{asked}: cannot be combined with other overrides: {' '.join(other)}")
     run = find_run(str(config.resume))
     if run is None:
         raise ConfigError(
             f"{asked}: there is no such run in this store ({without_password(store.uri)})"
         )
     tags = run.data.tags
-    if reason := why_not(run):
+    if reason := resume_blocker(run):
         raise ConfigError(f"{asked}: {reason}")
-    own = recorded.config_of_run(run, tags[FOLDER_TAG], config.tracking.uri)
-    return Earlier(run, dataclasses.replace(own, tracking=config.tracking))
+    own = config_of_run(run, tags[FOLDER_TAG], config.tracking.uri)
+    return ResumableRun(run, dataclasses.replace(own, tracking=config.tracking))
 
 
-def why_not(run: Run, here: str | None = None) -> str | None:
+def resume_blocker(run: Run, here: str | None = None) -> str | None:
     """Say why a run cannot go on; None: it can.
 
     Args:
@@ -99,7 +95,7 @@ def why_not(run: Run, here: str | None = None) -> str | None:
     return None
 
 
-def check_same(earlier: Earlier, dataset: Dataset) -> None:
+def check_same(earlier: ResumableRun, dataset: Dataset) -> None:
     """Refuse to go on with other data, code or libraries than the run began with.
 
     Raises:
@@ -107,7 +103,7 @@ def check_same(earlier: Earlier, dataset: Dataset) -> None:
     """
     begun_as = earlier.run.data.tags[SIGNATURE_TAG]
     if signature(earlier.config, dataset.fingerprint) != begun_as:
-        differing = differences(earlier.run, earlier.config, dataset) or ["its configuration"]
+        differing = run_differences(earlier.run, dataset) or ["its configuration"]
         raise ConfigError(
             f"resume={earlier.run_id}: would not come to the same weights any more: "
             f"{'; '.join(differing)}; with what it began with it goes on, or anew: "
@@ -115,13 +111,11 @@ def check_same(earlier: Earlier, dataset: Dataset) -> None:
         )
 
 
-def log_into(folder: Path) -> None:
+def log_into(folder: Path, context: JobContext) -> None:
     """Let the log go on in the folder of the run, and remove the one that Hydra made for it."""
-    if not HydraConfig.initialized():
+    if context.hydra_dir is None or Path(context.hydra_dir) == folder:
         return
-    made = Path(HydraConfig.get().runtime.output_dir)
-    if made == folder:
-        return
+    made = Path(context.hydra_dir)
     for handler in logging.getLogger().handlers:
         log = Path(getattr(handler, "baseFilename", ""))
         if (
@@ -132,21 +126,21 @@ def log_into(folder: Path) -> None:
             handler.close()  # it opens the other file when there is something to write
             handler.baseFilename = str(folder / log.name)
             log.unlink()
-    if [path.name for path in made.iterdir()] == [HydraConfig.get().output_subdir]:
+    if [path.name for path in made.iterdir()] == [".hydra"]:
         shutil.rmtree(made)
 
 
-def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> Earlier | None:
+def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> ResumableRun | None:
     """Return the run of a study that is the same as `config`: finished, else one that can go on."""
     same = signature(config, dataset.fingerprint)
     condition = f"tags.{SIGNATURE_TAG} = '{same}' AND tags.{MLFLOW_PARENT_RUN_ID} = '{study}'"
     runs = search(store, condition)
     for run in runs:
         if run.info.status == "FINISHED":
-            return Earlier(run, config)
+            return ResumableRun(run, config)
     for run in runs:
-        if why_not(run, config.output_dir) is None:
+        if resume_blocker(run, config.output_dir) is None:
             folder = run.data.tags[FOLDER_TAG]
             values = rebased(vars(config), config.output_dir, folder)
-            return Earlier(run, Config(**values))
+            return ResumableRun(run, Config(**values))
     return None

@@ -10,9 +10,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.config.schema import Metric
 from fmnist.common.errors import ConfigError, one_line
 from fmnist.config.limits import SEEDS, check
+from fmnist.config.schema import Metric
 
 MOST_JOBS = 10_000  # Hydra lists all jobs of a sweep, in memory, before it begins the first
 LISTING = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"

@@ -10,25 +10,25 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from fmnist.sweeps.jobs import Job, find_all
+from fmnist.sweeps.job_state import JobState, find_all
 
-PAUSE = 0.5  # seconds between two looks at the jobs
+LOOK_INTERVAL = 0.5  # seconds between two looks at the jobs
 
 
-class Overview:
+class SweepProgress:
     """Shows a sweep while it lasts: a line for each job that ended, below it those that run.
 
     Where the output is no terminal there are only the lines.
 
     Args:
-        sweep: its folder.
+        sweep_dir: its folder.
         planned: how many jobs it has; None if nobody knows.
         swept: the keys by which its jobs differ.
     """
 
-    def __init__(self, sweep: str, planned: int | None, swept: Collection[str]) -> None:
-        self.sweep, self.planned, self.swept = sweep, planned, swept
-        self.jobs: dict[int, Job] = {}
+    def __init__(self, sweep_dir: str, planned: int | None, swept: Collection[str]) -> None:
+        self.sweep_dir, self.planned, self.swept = sweep_dir, planned, swept
+        self.jobs: dict[int, JobState] = {}
         self.over = Event()
         self.console = Console(highlight=False, soft_wrap=True)
         self.thread = Thread(target=self._show, daemon=True)
@@ -46,16 +46,16 @@ class Overview:
 
     def failures(self) -> list[str]:
         """Return a line for each job that failed."""
-        return [f"  {self.name(job)}: {job.error}" for job in find_all(self.sweep) if job.error]
+        return [f"  {self.name(job)}: {job.error}" for job in find_all(self.sweep_dir) if job.error]
 
     def _show(self) -> None:
         if not self.console.is_terminal:
-            while not self.over.wait(PAUSE):
+            while not self.over.wait(LOOK_INTERVAL):
                 self._look()
             self._look()
             return
         with Live(console=self.console, transient=True, auto_refresh=False) as live:
-            while not self.over.wait(PAUSE):
+            while not self.over.wait(LOOK_INTERVAL):
                 self._look()
                 live.update(self._running(), refresh=True)
             self._look()
@@ -63,7 +63,7 @@ class Overview:
     def _look(self) -> None:
         """Take up what is new, and print what will stay."""
         known = frozenset(number for number, job in self.jobs.items() if job.ended)
-        for job in find_all(self.sweep, known):
+        for job in find_all(self.sweep_dir, known):
             before = self.jobs.get(job.number)
             self.jobs[job.number] = job
             for warning in job.warnings[len(before.warnings) if before else 0 :]:
@@ -83,7 +83,7 @@ class Overview:
         of = f"/{self.planned}" if self.planned else ""
         return f"job {ended:>{len(str(self.planned or ''))}}{of}"
 
-    def name(self, job: Job) -> str:
+    def name(self, job: JobState) -> str:
         """Return by what a job differs from the others."""
         own = [one for one in job.overrides if one.lstrip("+").partition("=")[0] in self.swept]
         return " ".join(own or job.overrides)

@@ -14,19 +14,19 @@ from matplotlib.ticker import MaxNLocator
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from optuna.trial import FrozenTrial, TrialState
 
+from fmnist.common.terminal import table
 from fmnist.evidence.comparison import Comparison
 from fmnist.evidence.pooling import variant_name
 from fmnist.reports.comparison_report import percent
 from fmnist.sweeps.search import START, as_typed
-from fmnist.tracking.tags import STUDY_TAG
+from fmnist.sweeps.trial import JOURNAL, PRUNED_AFTER, open_study
 from fmnist.tracking.studies import OpenStudy, load
-from fmnist.common.terminal import table
-from fmnist.sweeps.trial import JOURNAL, STOPPED, open_study
+from fmnist.tracking.tags import STUDY_TAG
 
 SHOWN = 5  # trials in the table
 ENDED = {
     TrialState.COMPLETE: "finished",
-    TrialState.PRUNED: "stopped as hopeless",
+    TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "under way",
 }
@@ -80,7 +80,7 @@ def finished(search: optuna.Study) -> list[FrozenTrial]:
 
 
 def ended(search: optuna.Study) -> str:
-    """Say how the trials ended: "40 trials: 22 finished, 38 stopped as hopeless"."""
+    """Say how the trials ended: "40 trials: 22 finished, 38 pruned"."""
     states = Counter(trial.state for trial in search.trials)
     counts = [f"{states[state]} {word}" for state, word in ENDED.items() if states[state]]
     return f"{len(search.trials)} trials: {', '.join(counts)}"
@@ -106,7 +106,7 @@ def best_trials(search: optuna.Study) -> str:
 def _value(trial: FrozenTrial) -> str:
     if trial.value is None:
         return "-"
-    epoch = trial.user_attrs.get(STOPPED)
+    epoch = trial.user_attrs.get(PRUNED_AFTER)
     return f"{100 * trial.value:.2f}" + (f" (epoch {epoch})" if epoch else "")
 
 
@@ -148,9 +148,9 @@ def picture(search: optuna.Study) -> Figure:
         colour, width = (BLACK, 2.5) if best else (BLUE, 1.0) if whole else (GREY, 0.8)
         steps = trial.intermediate_values
         right.plot(list(steps), list(steps.values()), color=colour, linewidth=width)
-        if STOPPED in trial.user_attrs and steps:
+        if PRUNED_AFTER in trial.user_attrs and steps:
             right.plot(max(steps), steps[max(steps)], "x", color=GREY)
-    right.set(xlabel="epoch", title="grey: stopped as hopeless; black: the best")
+    right.set(xlabel="epoch", title="grey: pruned; black: the best")
     values = [trial.value for trial in search.trials if trial.value is not None]
     middle = float(np.median(values))
     if middle < search.best_value:  # what is far below would press the others together
@@ -167,7 +167,7 @@ def _draw_history(axes: Axes, search: optuna.Study) -> None:
     numbers = np.array([trial.number for trial in done])
     values = np.array([trial.value for trial in done])
     whole = np.array([trial.state is TrialState.COMPLETE for trial in done])
-    axes.scatter(numbers[~whole], values[~whole], color=GREY, label="stopped as hopeless")
+    axes.scatter(numbers[~whole], values[~whole], color=GREY, label="pruned")
     axes.scatter(numbers[whole], values[whole], color=BLUE, label="trained to the end")
     so_far = np.maximum.accumulate(np.where(whole, values, -np.inf))
     axes.step(numbers, so_far, where="post", color=BLACK, label="best so far")

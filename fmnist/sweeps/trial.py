@@ -1,30 +1,19 @@
-"""The trial of a search that this process does: what it reports, and whether it is hopeless."""
+"""The journal in which Optuna keeps the trials of a search, and the pruner that a trial asks."""
 
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 
 if TYPE_CHECKING:
     import optuna
 
-SEARCH = "fmnist.search.Search"
-JOURNAL = "search.journal"
-"""Where a search keeps its trials, in the folder of the sweep."""
+    from fmnist.training.callbacks import Pruner
 
-STOPPED = "stopped"  # of a trial, in the journal: the epoch after which it was hopeless, from 1
-
-
-def number() -> int | None:
-    """Return the number of the trial, which is that of the job; None if this is no trial."""
-    hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    if hydra is None or hydra.mode is not RunMode.MULTIRUN or hydra.sweeper._target_ != SEARCH:
-        return None
-    job = int(hydra.job.num)
-    return job if job < hydra.sweeper.trials else None
+JOURNAL = "search.journal"  # in the folder of the sweep
+PRUNED_AFTER = "stopped"  # user attribute of a trial: the epoch after which it was pruned, from 1
 
 
 def continue_journal(earlier: str, folder: str) -> int:
@@ -53,13 +42,18 @@ def open_study(folder: str, pruner: "optuna.pruners.BasePruner | None" = None) -
     )
 
 
-def current() -> "optuna.Trial | None":
-    """Return the trial that this process does, which can be asked whether it is hopeless."""
-    own = number()
-    if own is None:
-        return None
+def pruner_of(folder: str, number: int) -> "Pruner":
+    """Return what asks the search in `folder` after each epoch whether trial `number` shall end."""
     import optuna
 
-    sweep = HydraConfig.get().sweep.dir
-    study = open_study(sweep, instantiate(HydraConfig.get().sweeper.pruner))
-    return optuna.Trial(study, study.get_trials(deepcopy=False)[own]._trial_id)
+    study = open_study(folder, instantiate(HydraConfig.get().sweeper.pruner))
+    trial = optuna.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+
+    def should_prune(epoch: int, val_accuracy: float, last: bool) -> bool:
+        trial.report(val_accuracy, epoch)
+        pruned = not last and trial.should_prune()
+        if pruned:
+            trial.set_user_attr(PRUNED_AFTER, epoch)
+        return pruned
+
+    return should_prune

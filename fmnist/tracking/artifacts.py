@@ -15,7 +15,9 @@ from fmnist.evidence.layer_health import QUANTITIES, TABLE
 from fmnist.evidence.predictions import VALIDATION, Predictions
 
 if TYPE_CHECKING:
-    from fmnist.evidence.comparison import Comparison  # it brings scipy.stats, which no training needs
+    from fmnist.evidence.comparison import (
+        Comparison,  # it brings scipy.stats, which no training needs
+    )
 
 
 def histories(comparison: "Comparison") -> dict[str, dict[str, NDArray[np.float64]]]:

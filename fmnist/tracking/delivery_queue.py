@@ -20,44 +20,43 @@ from fmnist.common.errors import TrackingError, one_line
 Task = Callable[[], object]
 Thing = TypeVar("Thing")
 
-UNANSWERED = (MlflowException, SQLAlchemyError, OSError)
-PAUSE = 1.0  # seconds between attempts
-PULSE = 60.0  # seconds between signs of life
+TRANSIENT_ERRORS = (MlflowException, SQLAlchemyError, OSError)
+RETRY_INTERVAL = 1.0  # seconds between attempts
+HEARTBEAT_INTERVAL = 60.0  # seconds between signs of life
 
 log = logging.getLogger(__name__)
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # we tell of a locked store
 
 
 class UndeliveredError(TrackingError):
     """The store did not take all that a run had to say."""
 
 
-class Outbox:
+class DeliveryQueue:
     """Tasks that speak to the store, done one after another in a thread, each until it succeeds.
 
     Args:
-        patience: seconds that `flush` and `insist` wait for a store that does not answer.
+        timeout: seconds that `flush` and `call_with_retry` wait for a store that does not answer.
     """
 
-    def __init__(self, patience: float) -> None:
-        self.patience = patience
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
         self.tasks: deque[Task] = deque()
         self.reason: str | None = None  # why the store did not answer
         self.told = False
         self.broken: Exception | None = None
         self.open = True
-        self.pulse: Task | None = None  # done each PULSE seconds
+        self.heartbeat: Task | None = None  # done each HEARTBEAT_INTERVAL seconds
         self.changed = Condition()
         Thread(target=self._deliver, daemon=True).start()
 
-    def send(self, task: Task) -> None:
+    def enqueue(self, task: Task) -> None:
         """Do `task` later; it must bear being done again if it failed half way."""
         with self.changed:
             self.tasks.append(task)
             self.changed.notify_all()
 
     def flush(self, within: float = math.inf) -> None:
-        """Wait until all is done, at most `within` seconds, and `patience` for each task.
+        """Wait until all is done, at most `within` seconds, and `timeout` for each task.
 
         Raises:
             UndeliveredError: if the store does not answer in time.
@@ -65,28 +64,28 @@ class Outbox:
         end = time.monotonic() + within
         with self.changed:
             while self.tasks and not self.broken:
-                limit = min(self.patience, end - time.monotonic())
+                limit = min(self.timeout, end - time.monotonic())
                 if limit <= 0 or not self.changed.wait(limit):  # for the next one to be done
-                    raise UndeliveredError(self.reason or f"no answer within {self.patience:g} s")
+                    raise UndeliveredError(self.reason or f"no answer within {self.timeout:g} s")
         if self.broken:
             raise self.broken
 
-    def insist(self, task: Callable[[], Thing]) -> Thing:
+    def call_with_retry(self, task: Callable[[], Thing]) -> Thing:
         """Do `task` now, behind all others; again, until it succeeds.
 
         Raises:
             UndeliveredError: if the store does not answer in time.
         """
         self.flush()
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + self.timeout
         while True:
             try:
                 return task()
-            except UNANSWERED as error:
+            except TRANSIENT_ERRORS as error:
                 self._tell(error)
                 if time.monotonic() > deadline:
                     raise UndeliveredError(self.reason) from error
-                time.sleep(PAUSE)
+                time.sleep(RETRY_INTERVAL)
 
     def close(self) -> None:
         """End the thread when nothing is left to do."""
@@ -95,24 +94,24 @@ class Outbox:
             self.changed.notify_all()
 
     def _deliver(self) -> None:
-        due = time.monotonic() + PULSE
+        due = time.monotonic() + HEARTBEAT_INTERVAL
         while True:
             with self.changed:
-                self.changed.wait_for(lambda: self.tasks or not self.open, PULSE)
-                if self.pulse and self.open and time.monotonic() > due:
-                    due = time.monotonic() + PULSE
-                    self.tasks.append(self.pulse)
+                self.changed.wait_for(lambda: self.tasks or not self.open, HEARTBEAT_INTERVAL)
+                if self.heartbeat and self.open and time.monotonic() > due:
+                    due = time.monotonic() + HEARTBEAT_INTERVAL
+                    self.tasks.append(self.heartbeat)
                 if not self.tasks:
                     if not self.open:
                         return
                     continue
             try:
                 self.tasks[0]()
-            except UNANSWERED as error:
+            except TRANSIENT_ERRORS as error:
                 self._tell(error)
                 if not self.open:
                     return
-                time.sleep(PAUSE)
+                time.sleep(RETRY_INTERVAL)
                 continue
             except Exception as error:  # told by `flush`, in the thread that can be stopped by it
                 with self.changed:
@@ -133,36 +132,23 @@ class Outbox:
             )
 
 
-def until_answered(call: Callable[[], Thing], patience: float) -> Thing:
-    """Do `call`; while it finds that the store does not answer, again for `patience` seconds."""
-    deadline = time.monotonic() + patience
+def retry_until(call: Callable[[], Thing], timeout: float) -> Thing:
+    """Do `call`; while it finds that the store does not answer, again for `timeout` seconds."""
+    deadline = time.monotonic() + timeout
     while True:
         try:
             return call()
-        except (TrackingError, *UNANSWERED):
+        except (TrackingError, *TRANSIENT_ERRORS):
             if time.monotonic() > deadline:
                 raise
-            time.sleep(PAUSE)
-
-
-current: list[Outbox] = []
+            time.sleep(RETRY_INTERVAL)
 
 
 @contextmanager
-def opened(patience: float) -> Iterator[Outbox]:
-    """Let `send` put tasks into one outbox for a while."""
-    outbox = Outbox(patience)
-    current.append(outbox)
+def opened(timeout: float) -> Iterator[DeliveryQueue]:
+    """Yield a queue, and close it afterwards."""
+    queue = DeliveryQueue(timeout)
     try:
-        yield outbox
+        yield queue
     finally:
-        current.remove(outbox)
-        outbox.close()
-
-
-def send(task: Task) -> None:
-    """Do `task` later in the open outbox; without one, now."""
-    if current:
-        current[-1].send(task)
-    else:
-        task()
+        queue.close()

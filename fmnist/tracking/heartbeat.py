@@ -13,15 +13,18 @@ from mlflow.entities import Run
 
 from fmnist.common.errors import TrackingError
 from fmnist.common.files import is_held, only_one
+from fmnist.tracking.tags import FOLDER_TAG, HEARTBEAT_TAG, HOST_TAG, PID_TAG
 
 INTERRUPTED = "interrupted"
 LOCK = "running.lock"  # in the folder of a run or a sweep, held as long as its process lives
-PATIENCE = 1.0  # seconds; others only look, which takes a moment
-SILENCE = 900.0  # seconds without a heartbeat after which a process on another host counts as dead
+LOCK_TIMEOUT = 1.0  # seconds; others only look, which takes a moment
+HEARTBEAT_TIMEOUT = (
+    900.0  # seconds without a heartbeat after which a process on another host counts as dead
+)
 
 
 @contextmanager
-def alive(folder: str) -> Iterator[None]:
+def run_lock(folder: str) -> Iterator[None]:
     """Show other processes on this host that the run in `folder` is being made.
 
     Raises:
@@ -30,14 +33,14 @@ def alive(folder: str) -> Iterator[None]:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         try:
-            held.enter_context(only_one(Path(folder, LOCK), timeout=PATIENCE))
+            held.enter_context(only_one(Path(folder, LOCK), timeout=LOCK_TIMEOUT))
         except sqlite3.OperationalError as error:
             reason = "another process works in it" if "locked" in str(error) else str(error)
             raise TrackingError(f"{folder}: {reason}") from error
         yield
 
 
-def tags_of_process(folder: str) -> dict[str, str]:
+def process_tags(folder: str) -> dict[str, str]:
     """Return the tags by which `is_alive` recognises this process."""
     return {
         HOST_TAG: platform.node(),
@@ -64,10 +67,10 @@ def is_alive(run: Run) -> bool:
     if tags[HOST_TAG] == platform.node():
         return is_held(Path(tags[FOLDER_TAG], LOCK))
     last = tags[HEARTBEAT_TAG]
-    return time.time() - (int(last) if last.isdecimal() else 0) / 1000 < SILENCE
+    return time.time() - (int(last) if last.isdecimal() else 0) / 1000 < HEARTBEAT_TIMEOUT
 
 
-def beat(run_ids: Sequence[str]) -> None:
+def send_heartbeat(run_ids: Sequence[str]) -> None:
     """Tell the store that the process that makes these runs lives."""
     for run_id in run_ids:
         mlflow.MlflowClient().set_tag(run_id, HEARTBEAT_TAG, str(int(time.time() * 1000)))

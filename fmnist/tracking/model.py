@@ -19,10 +19,10 @@ from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from fmnist.data.datasets import Dataset
 from fmnist.common.errors import ModelError, one_line
-from fmnist.tracking.store import if_there
 from fmnist.common.startup import importing_tensorflow
+from fmnist.data.datasets import Dataset
+from fmnist.tracking.store import if_there
 
 if TYPE_CHECKING:
     import keras

@@ -17,25 +17,24 @@ def config_of_run(run: Run, output_dir: str, uri: str | None) -> Config:
     Raises:
         ConfigError: as `config_of`, or if it recorded nothing.
     """
-    return config_of(_content(run), output_dir, uri)
+    return config_of(_recorded(run), output_dir, uri)
 
 
 def data_of_run(run: Run) -> dict[str, Any]:
-    """Return what `create` builds the data set of a run from, whatever else the run is made of.
+    """Return what `instantiate` builds the data set of a run from.
 
     Raises:
-        ConfigError: as `config_of`.
+        ConfigError: as `data_of`, or if it recorded nothing.
     """
-    with _refused():
-        own = _checked({"data": _parsed(_content(run)).get("data")}, "")
-        typed = OmegaConf.create(_with_schema(own["data"], "data"))
-        data: Any = OmegaConf.to_container(typed, throw_on_missing=True)
-        return dict(data)
+    return data_of(_recorded(run))
 
 
-def _content(run: Run) -> bytes:
+def _recorded(run: Run) -> bytes:
     content = artifact(run.info.run_id, CONFIGURATION)
     if content is None:
-        anew = run.data.tags.get(COMMAND_TAG, "train it anew")
-        raise ConfigError(f"run {run.info.run_id}: did not come to tell what it is; anew: {anew}")
+        command = run.data.tags.get(COMMAND_TAG, "train.py")
+        raise ConfigError(
+            f"run {run.info.run_id}: stopped before recording its configuration; "
+            f"start again with: {command}"
+        )
     return content

@@ -6,22 +6,30 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from fmnist.config.schema import Config
 from fmnist.data.datasets import Dataset
-from fmnist.tracking.provenance import ENVIRONMENT, REQUIREMENTS, code_digest, commit, environment, installed, short_digest, uncommitted
 from fmnist.tracking.artifacts import artifact
+from fmnist.tracking.provenance import (
+    ENVIRONMENT,
+    REQUIREMENTS,
+    code_digest,
+    commit,
+    environment,
+    installed,
+    short_digest,
+    uncommitted,
+)
 
 SHOWN = 12  # digits of a digest
 LONGEST = 200  # characters of anything else
 PACKAGES = 8  # that are named
 
 
-def differences(run: Run, config: Config, dataset: Dataset) -> list[str]:
+def run_differences(run: Run, dataset: Dataset) -> list[str]:
     """Return each difference, as "what: of the run; here ..."."""
-    return list(_differences(run, config, dataset))
+    return list(_differences(run, dataset))
 
 
-def _differences(run: Run, config: Config, dataset: Dataset) -> Iterator[str]:
+def _differences(run: Run, dataset: Dataset) -> Iterator[str]:
     tags, patch = run.data.tags, uncommitted()
     for what, then, now in (
         ("commit", tags.get("mlflow.source.git.commit"), commit()),
@@ -31,7 +39,7 @@ def _differences(run: Run, config: Config, dataset: Dataset) -> Iterator[str]:
     ):
         if then != now:
             yield _told(what, then, now)
-    here, recorded = environment(config), _environment_of(run)
+    here, recorded = environment(), _environment_of(run)
     for what in ("python", "processor", "flags"):
         if recorded.get(what) != here.get(what):
             yield _told(what, recorded.get(what), here.get(what))

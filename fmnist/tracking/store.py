@@ -13,9 +13,17 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from fmnist import PROJECT
-from fmnist.tracking.store_uri import GIVEN_URI, address_of, artifact_folder, default_uri, existing_uri, reached, without_password
-from fmnist.config.schema import Tracking
 from fmnist.common.errors import TrackingError, one_line
+from fmnist.config.schema import Tracking
+from fmnist.tracking.store_uri import (
+    GIVEN_URI,
+    address_of,
+    artifact_folder,
+    default_uri,
+    existing_uri,
+    reached,
+    without_password,
+)
 
 Thing = TypeVar("Thing")
 
@@ -166,9 +174,3 @@ def find_run(run_id: str) -> Run | None:
             raise
         return None
     return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
-
-
-def study_of(store: Store, sweep: str) -> str | None:
-    """Return the run id of the study whose runs the sweep in the folder `sweep` makes."""
-    studies = search(store, f"tags.{SWEEP_TAG} = '{sweep}'", latest=1)
-    return str(studies[-1].info.run_id) if studies else None

@@ -1,6 +1,5 @@
 """The address of a tracking store, and how it is reached."""
 
-import logging
 import os
 import re
 import shlex
@@ -19,9 +18,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from fmnist import PROJECT
 from fmnist.common.errors import TrackingError, one_line
 from fmnist.common.files import only_one
-
-# It warns, before it fails, of what the error says.
-logging.getLogger("mlflow.utils.databricks_utils").setLevel(logging.ERROR)
 
 GIVEN_URI = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow overwrites the variable later
 

@@ -17,27 +17,35 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
-from fmnist.reports import class_plots, comparison_report
-from fmnist.tracking import artifacts
-from fmnist.reports import comparison_plots as plots
-from fmnist.evidence.comparison import Comparison, Statement, comparison
-from fmnist.config.schema import Tracking
-from fmnist.evidence.layer_health import Health
 from fmnist.common.errors import ComparisonError, TrackingError, one_line
-from fmnist.tracking.tags import FOLDER_TAG, HOST_TAG, PID_TAG, SIGNATURE_TAG
-from fmnist.tracking.heartbeat import INTERRUPTED, is_alive, status, tags_of_process
-from fmnist.evidence.pooling import Trained
+from fmnist.config.schema import Tracking
+from fmnist.evidence.comparison import Comparison, StudyDesign, comparison
+from fmnist.evidence.layer_health import Health
+from fmnist.evidence.pooling import RunSummary
 from fmnist.evidence.predictions import accuracy_by_class, disagreement
-from fmnist.tracking.tags import COMMAND_TAG, REPRODUCES_TAG, STUDY_TAG, SWEEP_TAG
-from fmnist.tracking.store import Store, open_store, search
-from fmnist.tracking.tags import TRIAL_TAG
+from fmnist.reports import class_plots, comparison_report
+from fmnist.reports import comparison_plots as plots
 from fmnist.reports.verdicts import conclusions, highest
+from fmnist.tracking import artifacts
+from fmnist.tracking.heartbeat import INTERRUPTED, is_alive, process_tags, status
+from fmnist.tracking.store import Store, open_store, search
+from fmnist.tracking.tags import (
+    COMMAND_TAG,
+    FOLDER_TAG,
+    HOST_TAG,
+    PID_TAG,
+    REPRODUCES_TAG,
+    SIGNATURE_TAG,
+    STUDY_TAG,
+    SWEEP_TAG,
+    TRIAL_TAG,
+)
 
 NOTE = MLFLOW_RUN_NOTE  # the description at the top of the run's page
 RUN_COLOUR = "mlflow.runColor"  # of the run's lines and bars in MLflow's UI
 NOTE_LENGTH = 4000  # characters; a tag holds 8,000 bytes
 
-FACTS = ("data.fingerprint", "mlflow.source.git.commit", "git.patch", "engine")
+PROVENANCE_TAGS = ("data.fingerprint", "mlflow.source.git.commit", "git.patch", "engine")
 """Tags that must be equal for runs to be pooled."""
 
 
@@ -52,7 +60,7 @@ class OpenStudy:
 
 def begin(
     tracking: Tracking,
-    statement: Statement,
+    design: StudyDesign,
     name: str,
     sweep: str,
     command: str,
@@ -84,12 +92,12 @@ def begin(
             run_id = run.info.run_id
     client.update_run(run_id, "RUNNING")
     for key, value in {
-        STUDY_TAG: json.dumps(dataclasses.asdict(statement)),
+        STUDY_TAG: json.dumps(dataclasses.asdict(design)),
         SWEEP_TAG: sweep,
         COMMAND_TAG: command,
-        NOTE: statement.question,
+        NOTE: design.question,
         **({SIGNATURE_TAG: asked} if asked else {}),
-        **tags_of_process(sweep),
+        **process_tags(sweep),
     }.items():
         client.set_tag(run_id, key, value)
     return OpenStudy(store, run_id, earlier)
@@ -131,9 +139,9 @@ def conclude(study: OpenStudy, ended: str) -> Comparison | None:
         if status(run) == INTERRUPTED:  # killed with the others when jobs run at once
             client.set_terminated(run.info.run_id, "KILLED")
     try:
-        _, statement, runs = load(study.store, study.run_id)
+        _, design, runs = load(study.store, study.run_id)
         if runs:
-            answer = comparison(runs, statement)
+            answer = comparison(runs, design)
             _compare(study, answer)
             return answer
         if ended == "FAILED":  # all jobs were refused
@@ -157,7 +165,7 @@ def _compare(study: OpenStudy, answer: Comparison) -> None:
     comparison_report.show(answer, healths)
     print(f"\n{_again(study)}")
     print(study.store.look_at(client.get_run(study.run_id)))
-    note = "\n\n".join([answer.statement.question, highest(answer), *conclusions(answer)])
+    note = "\n\n".join([answer.design.question, highest(answer), *conclusions(answer)])
     client.set_tag(study.run_id, NOTE, note[:NOTE_LENGTH])
     drawn = pictures(answer, healths)
     for name, content in {
@@ -208,7 +216,7 @@ def studies(store: Store, latest: int = sys.maxsize) -> list[tuple[str, str, str
     ]
 
 
-def load(store: Store, run_id: str) -> tuple[Store, Statement, list[Trained]]:
+def load(store: Store, run_id: str) -> tuple[Store, StudyDesign, list[RunSummary]]:
     """Return the statement and the runs of the study with the parent run `run_id`, and its store.
 
     Raises:
@@ -223,10 +231,10 @@ def load(store: Store, run_id: str) -> tuple[Store, Statement, list[Trained]]:
         raise TrackingError(f"run {run_id}: is no study; without it the latest study is compared")
     values = json.loads(tags[STUDY_TAG])
     lists: dict[str, Any] = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-    statement = Statement(**(values | lists | {"study": run_id}))
+    design = StudyDesign(**(values | lists | {"study": run_id}))
     store = Store(store.uri, run.info.experiment_id)
     children = search(store, f"tags.{MLFLOW_PARENT_RUN_ID} = '{run_id}'")
-    return store, statement, that_trained(sorted(children, key=_job))
+    return store, design, evidence_runs(sorted(children, key=_job))
 
 
 def _job(run: Run) -> int:
@@ -235,32 +243,32 @@ def _job(run: Run) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def runs_of(store: Store, condition: str | None) -> list[Trained]:
+def runs_of(store: Store, condition: str | None) -> list[RunSummary]:
     """Return the runs that trained, of the experiment's that fulfil MLflow's `condition`."""
-    return that_trained(search(store, condition or ""))
+    return evidence_runs(search(store, condition or ""))
 
 
-def that_trained(runs: Iterable[Run]) -> list[Trained]:
+def evidence_runs(runs: Iterable[Run]) -> list[RunSummary]:
     """Return those of the runs that trained, and that are evidence."""
     # A study did not, though `mlflow run` gives it a param seed; nor did `mlflow run -e compare`.
     # A reproduction is no further evidence: it has the seed of a run that counts already.
     # Nor is a trial of a search: of many that were tried the best was kept, luck and all.
     others = {SWEEP_TAG, REPRODUCES_TAG, TRIAL_TAG}
     return [
-        trained(run)
+        run_summary(run)
         for run in runs
         if not others & run.data.tags.keys() and "seed" in run.data.params
     ]
 
 
-def trained(run: Run) -> Trained:
+def run_summary(run: Run) -> RunSummary:
     """Return what a comparison needs of a run."""
     tags, ended = run.data.tags, status(run)
     if tags.get("error", "").startswith("TrainingError"):
         ended = "diverged"
-    facts = {name: tags[name] for name in FACTS if name in tags}
+    provenance = {name: tags[name] for name in PROVENANCE_TAGS if name in tags}
     params, metrics = run.data.params, run.data.metrics
-    return Trained(run.info.run_id, ended, params, facts, metrics, run.info.artifact_uri)
+    return RunSummary(run.info.run_id, ended, params, provenance, metrics, run.info.artifact_uri)
 
 
 def pictures(answer: Comparison, healths: Mapping[str, Health]) -> dict[str, Figure]:

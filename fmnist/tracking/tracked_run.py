@@ -18,26 +18,44 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run
 
-from fmnist.tracking import delivery_queue
+from fmnist.common.errors import ConfigError, one_line
 from fmnist.config import recorded
-from fmnist.sweeps import trial
-from fmnist.tracking.store_uri import environment_variables, unusable
 from fmnist.config.schema import Config
 from fmnist.data.datasets import Dataset
-from fmnist.common.errors import ConfigError, one_line
-from fmnist.tracking.tags import SIGNATURE_TAG
-from fmnist.tracking.heartbeat import alive, beat, tags_of_process
-from fmnist.tracking.delivery_queue import UNANSWERED, Outbox, UndeliveredError
 from fmnist.evidence.predictions import VALIDATION, Predictions
-from fmnist.tracking.provenance import CHANGES, ENVIRONMENT, REQUIREMENTS, choices, code_digest, command, environment, installed, processor, short_digest, signature, uncommitted
-from fmnist.tracking.tags import COMMAND_TAG, REPRODUCES_TAG
+from fmnist.tracking import delivery_queue
+from fmnist.tracking.delivery_queue import TRANSIENT_ERRORS, DeliveryQueue, UndeliveredError
+from fmnist.tracking.heartbeat import process_tags, run_lock, send_heartbeat
+from fmnist.tracking.job_context import JobContext
+from fmnist.tracking.provenance import (
+    CHANGES,
+    ENVIRONMENT,
+    REQUIREMENTS,
+    code_digest,
+    command,
+    environment,
+    installed,
+    short_digest,
+    signature,
+    uncommitted,
+)
 from fmnist.tracking.store import Store
+from fmnist.tracking.store_uri import environment_variables, unusable
+from fmnist.tracking.tags import (
+    COMMAND_TAG,
+    DIGEST_TAG,
+    REPRODUCES_TAG,
+    RESUMED_TAG,
+    SIGNATURE_TAG,
+    TRIAL_TAG,
+)
+from fmnist.training import devices
 
 DIGESTS = "digests.json"
 """Where a run keeps the SHA-256 of its weights and metrics, among its artifacts."""
 
 QUICK_ANSWERS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-LAST_WORDS = 5.0  # seconds for a run that is stopped to say so
+SHUTDOWN_TIMEOUT = 5.0  # seconds for a run that is stopped to say so
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +65,7 @@ class Tracked:
     """An open run, and the way to its store."""
 
     run: Run
-    outbox: Outbox
+    queue: DeliveryQueue
 
     @property
     def run_id(self) -> str:
@@ -60,7 +78,7 @@ def tracked_run(
     store: Store,
     config: Config,
     dataset: Dataset,
-    study: str | None = None,
+    context: JobContext,
     earlier: Run | None = None,
     original: Run | None = None,
 ) -> Iterator[Tracked]:
@@ -75,36 +93,39 @@ def tracked_run(
         store: where it is tracked.
         config: of the run.
         dataset: which it trains on.
-        study: run id of the study whose job it is.
+        context: of the job.
         earlier: the run itself, if it was begun and stopped before.
         original: the run that it shall reproduce.
     """
+    study = context.study_run_id
     # In a sweep the first job would take the run of `mlflow run` for itself, its end forget it.
     own = {"MLFLOW_RUN_ID": None} if study else {}
     with (
         environment_variables(**QUICK_ANSWERS, **own),
-        alive(config.output_dir),
-        delivery_queue.opened(config.tracking.patience) as opened,
+        run_lock(config.output_dir),
+        delivery_queue.opened(config.tracking.timeout) as queue,
     ):
-        tags = tags_of_process(config.output_dir)
+        tags = process_tags(config.output_dir)
         if earlier:
-            begin = partial(_gone_on, earlier, tags)
+            begin = partial(_reopen, earlier, tags)
         else:
-            tags |= _origin(config, dataset)
-            begin = partial(_begun, store, config, tags, study, original)
+            tags |= _origin(config, dataset, context)
+            begin = partial(_start, store, config, tags, study, original)
         with _answering(store):
-            run = opened.insist(begin) if study else begin()
-        opened.pulse = partial(beat, [run.info.run_id, *([study] if study else [])])
-        tracked = Tracked(run, opened)
-        with _ended(tracked, store, config.output_dir, _way_on(store, run, original), bool(study)):
+            run = queue.call_with_retry(begin) if study else begin()
+        queue.heartbeat = partial(send_heartbeat, [run.info.run_id, *([study] if study else [])])
+        tracked = Tracked(run, queue)
+        with _ended(
+            tracked, store, config.output_dir, resume_command(store, run, original), bool(study)
+        ):
             if earlier is None or not earlier.data.params:
-                opened.insist(partial(_log_params, config, run, original))
+                queue.call_with_retry(partial(_log_params, config, context, run, original))
             if earlier is None or not (earlier.inputs and earlier.inputs.dataset_inputs):
-                opened.insist(partial(_log_inputs, config, dataset))
+                queue.call_with_retry(partial(_log_inputs, config, dataset))
             yield tracked
 
 
-def _way_on(store: Store, run: Run, original: Run | None) -> str:
+def resume_command(store: Store, run: Run, original: Run | None) -> str:
     """Say what to type when a run was stopped."""
     if original:
         return f"again: {store.variable}python -m fmnist reproduce {original.info.run_id}"
@@ -113,30 +134,30 @@ def _way_on(store: Store, run: Run, original: Run | None) -> str:
 
 @contextmanager
 def _ended(
-    tracked: Tracked, store: Store, folder: str, way_on: str, in_sweep: bool
+    tracked: Tracked, store: Store, folder: str, resume_command: str, in_sweep: bool
 ) -> Iterator[None]:
     """Close a run with the status that is true."""
     tell = partial(MlflowClient().set_terminated, tracked.run_id)
     status = "RUNNING"  # what MLflow takes it for where the store was not told
     try:
         yield
-        tracked.outbox.insist(partial(tell, "FINISHED"))
+        tracked.queue.call_with_retry(partial(tell, "FINISHED"))
         status = "FINISHED"
     except UndeliveredError as reason:
-        said = f"does not answer ({reason}); all is kept in {folder}; {way_on}"
+        said = f"does not answer ({reason}); all is kept in {folder}; {resume_command}"
         raise UndeliveredError(str(unusable(store.uri, said))) from reason
     except KeyboardInterrupt as stop:
         if not in_sweep:  # else the whole of it goes on
-            stop.add_note(way_on)
-        status = _ended_as("KILLED", tracked.outbox, tell)
+            stop.add_note(resume_command)
+        status = _ended_as("KILLED", tracked.queue, tell)
         raise
     except BaseException as error:
         if isinstance(error, OSError):
-            error.add_note(f"when that is mended, {way_on}")
-        status = _ended_as("FAILED", tracked.outbox, tell, error)
+            error.add_note(f"when that is mended, {resume_command}")
+        status = _ended_as("FAILED", tracked.queue, tell, error)
         raise
     finally:
-        with suppress(*UNANSWERED):  # the store knows already; MLflow has to forget the run
+        with suppress(*TRANSIENT_ERRORS):  # the store knows already; MLflow has to forget the run
             mlflow.end_run(status)
 
 
@@ -145,11 +166,11 @@ def _answering(store: Store) -> Iterator[None]:
     """Make an error of the user's of a store that stops answering before it knows the run."""
     try:
         yield
-    except UNANSWERED as error:
+    except TRANSIENT_ERRORS as error:
         raise unusable(store.uri, one_line(error)[:300]) from error
 
 
-def _gone_on(earlier: Run, tags: dict[str, str]) -> Run:
+def _reopen(earlier: Run, tags: dict[str, str]) -> Run:
     """Open a run again that was stopped."""
     if mlflow.get_run(earlier.info.run_id).info.status == "FINISHED":
         raise ConfigError(f"run {earlier.info.run_id}: another process has finished it meanwhile")
@@ -160,7 +181,7 @@ def _gone_on(earlier: Run, tags: dict[str, str]) -> Run:
     return run
 
 
-def _begun(
+def _start(
     store: Store, config: Config, tags: dict[str, str], study: str | None, original: Run | None
 ) -> Run:
     name = f"{config.model.name} seed {config.seed}"
@@ -178,42 +199,46 @@ def _begun(
     )
 
 
-def _origin(config: Config, dataset: Dataset) -> dict[str, str]:
+def _origin(config: Config, dataset: Dataset, context: JobContext) -> dict[str, str]:
     """Return the tags that say what is run, by which code, on which data."""
     patch = uncommitted()
     tags = {
         SIGNATURE_TAG: signature(config, dataset.fingerprint),
-        COMMAND_TAG: command(config),
+        COMMAND_TAG: command(config, context),
         "code.digest": code_digest(),
         "data.fingerprint": dataset.fingerprint,
         "git.dirty": str(bool(patch)).lower(),
-        "processor": processor(),
+        "processor": devices.processor(),
     }
     if patch:
         tags["git.patch"] = short_digest(patch)
-    number = trial.number()
-    return tags if number is None else tags | {trial.TRIAL_TAG: str(number)}
+    if context.trial is not None:
+        tags[TRIAL_TAG] = str(context.trial)
+    return tags
 
 
 def _ended_as(
-    status: str, opened: Outbox, tell: Callable[[str], object], error: BaseException | None = None
+    status: str,
+    opened: DeliveryQueue,
+    tell: Callable[[str], object],
+    error: BaseException | None = None,
 ) -> str:
     """Tell the store how a run ended; return what it takes it for if it does not answer."""
     try:
         if not opened.broken:
-            opened.flush(LAST_WORDS)
+            opened.flush(SHUTDOWN_TIMEOUT)
         if error:
             mlflow.set_tag("error", f"{type(error).__name__}: {one_line(error)}"[:500])
             mlflow.log_text("".join(traceback.format_exception(error)), "error.txt")
         tell(status)
-    except (*UNANSWERED, UndeliveredError) as reason:
+    except (*TRANSIENT_ERRORS, UndeliveredError) as reason:
         log.warning("the tracking store was not told that the run is %s: %s", status, reason)
         return "RUNNING"
     return status
 
 
-def _log_params(config: Config, run: Run, original: Run | None) -> None:
-    params = (_choices(original) if original else choices()) | config.params()
+def _log_params(config: Config, context: JobContext, run: Run, original: Run | None) -> None:
+    params = (_choices(original) if original else dict(context.choices)) | config.params()
     for key, given in run.data.params.items():  # none, unless `mlflow run` opened the run
         if str(params.get(key, given)) != given:
             raise ConfigError(f"{key}={params[key]}: `mlflow run` has {given}; use -P {key}=")
@@ -229,7 +254,7 @@ def _choices(run: Run) -> dict[str, str]:
 def _log_inputs(config: Config, dataset: Dataset) -> None:
     """Log all that it takes to repeat the run; the data sets last, which tell that it is done."""
     mlflow.log_text(recorded.record(config), recorded.CONFIGURATION)
-    mlflow.log_dict(environment(config), ENVIRONMENT)
+    mlflow.log_dict(environment(), ENVIRONMENT)
     mlflow.log_text(installed(), REQUIREMENTS)
     if patch := uncommitted():
         _log_file(CHANGES, lambda path: path.write_bytes(patch))
@@ -273,7 +298,7 @@ def log_digests(digests: Mapping[str, Any]) -> None:
     mlflow.set_tags({f"{DIGEST_TAG}.{key}": digests[key] for key in weights if key in digests})
 
 
-def log_missing_metrics(run_id: str, metrics: dict[str, float]) -> None:
+def log_missing_metrics(run_id: str, metrics: Mapping[str, float]) -> None:
     """Log metrics of a whole run, but none a second time."""
     there = mlflow.get_run(run_id).data.metrics
     mlflow.log_metrics({key: value for key, value in metrics.items() if key not in there})

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from fmnist.data.datasets import Part
-from fmnist.training.xla_layers import fast_copy
+from fmnist.training.xla_layers import clone_for_xla
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
 MESSAGE_WIDTH = 200  # characters of a reason that is quoted from a library
@@ -34,10 +34,10 @@ def copying() -> Iterator[None]:
 class CompiledEpoch:
     """An epoch of training as one XLA program: a loop over the batches, then the short last one.
 
-    The program works on a twin, a private copy of a model in which the layers are written for
-    XLA (`fmnist.lowering`). A model borrows it: its state is copied to the twin before an epoch
-    and back afterwards. So the model itself keeps stock Keras layers and saves as such, and all
-    models of one architecture share one program.
+    The program trains a private copy of a model, the compiled copy, whose layers are written for
+    XLA (`fmnist.training.xla_layers`). A model is attached to it: its state is copied to the
+    compiled copy before an epoch and back afterwards. So the model itself keeps stock Keras layers
+    and saves as such, and all models of one architecture share one program.
 
     Args:
         model: built and compiled; only its structure is taken. Its labels are () uint8.
@@ -49,12 +49,12 @@ class CompiledEpoch:
     """
 
     def __init__(self, model: keras.Model, examples: int, batch_size: int) -> None:
-        self.twin = twin_of(model, fast_copy)
+        self.compiled_copy = compiled_copy_of(model, clone_for_xla)
         self.batch_size, self.steps = batch_size, examples // batch_size
         image, dtype = model.input_shape[1:], model.inputs[0].dtype
         batch = (tf.TensorSpec((None, *image), dtype), tf.TensorSpec((None,), tf.uint8))
         self.step = tf.function(  # traced once, for batches of any size
-            self.twin.train_step, input_signature=[batch], autograph=False
+            self.compiled_copy.train_step, input_signature=[batch], autograph=False
         )
         signature = [
             tf.TensorSpec((examples, *image), dtype),
@@ -88,7 +88,7 @@ class CompiledEpoch:
             train_on(order[self.steps * self.batch_size :])
 
     @contextmanager
-    def lent_to(self, model: keras.Model, train: Part) -> Iterator[None]:
+    def attach(self, model: keras.Model, train: Part) -> Iterator[None]:
         """Let `model.fit` train on `train` by this program; its data are orders (n,) int32.
 
         Raises:
@@ -102,16 +102,16 @@ class CompiledEpoch:
             raise CannotCompile(f"XLA cannot compile the model ({reason})") from error
         images, labels = tf.constant(train.images), tf.constant(train.labels)
         build_state(model)
-        own, twins = state(model), state(self.twin)
+        own, copies = state(model), state(self.compiled_copy)
 
         def train_function(iterator: Iterator[tf.Tensor]) -> dict[str, tf.Tensor]:
             """Train one epoch on the next order; return the metrics."""
             order = next(iterator)
-            for variable, twin in zip(own, twins, strict=True):
-                twin.assign(variable)
+            for variable, compiled_copy in zip(own, copies, strict=True):
+                compiled_copy.assign(variable)
             self.epoch(images, labels, order, tf.constant(self.steps))
-            for variable, twin in zip(own, twins, strict=True):
-                variable.assign(twin)
+            for variable, compiled_copy in zip(own, copies, strict=True):
+                variable.assign(compiled_copy)
             metrics: dict[str, tf.Tensor] = model.get_metrics_result()
             return metrics
 
@@ -170,17 +170,17 @@ def structure(model: keras.Model) -> str:
         return json.dumps(whole, default=keras.saving.serialize_keras_object)
 
 
-def twin_of(model: keras.Model, copy: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
+def compiled_copy_of(model: keras.Model, copy: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
     """Return a model like `model`, compiled alike, of copies of its layers, with its own state.
 
     Raises:
         CannotCompile: if the model cannot be copied.
     """
     with copying():
-        twin = keras.models.clone_model(model, clone_function=copy)
-        twin.compile_from_config(model.get_compile_config())
-    build_state(twin)
-    return twin
+        compiled_copy = keras.models.clone_model(model, clone_function=copy)
+        compiled_copy.compile_from_config(model.get_compile_config())
+    build_state(compiled_copy)
+    return compiled_copy
 
 
 def build_state(model: keras.Model) -> None:

@@ -1,8 +1,16 @@
 """The processors and threads that TensorFlow computes with."""
 
 import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 from fmnist.common.errors import ConfigError
+
+FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS")
+"""Environment variables that sway the bits of the weights."""
 
 
 def usable_processors() -> int:
@@ -18,6 +26,8 @@ def use_threads(count: int) -> None:
     Raises:
         ConfigError: if it has begun with another number, which it cannot change any more.
     """
+    import tensorflow as tf
+
     threading = tf.config.threading
     if (threading.get_intra_op_parallelism_threads() or usable_processors()) == count:
         return
@@ -29,3 +39,36 @@ def use_threads(count: int) -> None:
             f"training.threads={count}: this process has begun to compute with "
             f"{threading.get_intra_op_parallelism_threads()}; choose one number for a whole sweep"
         ) from error
+
+
+def threads() -> dict[str, int]:
+    """Return how many threads TensorFlow uses within and between operations."""
+    import tensorflow as tf
+
+    threading = tf.config.threading
+    return {
+        "threads_within_operation": threading.get_intra_op_parallelism_threads(),
+        "threads_between_operations": threading.get_inter_op_parallelism_threads(),
+    }
+
+
+def numerics() -> dict[str, Any]:
+    """Return what sways the bits of the weights, beside configuration, data and code."""
+    import tensorflow as tf
+
+    return {
+        "tensorflow": tf.__version__,
+        "keras": version("keras"),
+        "numpy": version("numpy"),
+        "processor": processor(),
+        "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
+    }
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

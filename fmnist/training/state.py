@@ -12,9 +12,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.training.compiled_epoch import build_state, state
 from fmnist.common.errors import TrainingError
 from fmnist.common.files import replacing
+from fmnist.training.compiled_epoch import build_state, state
 
 FILE = "snapshot.npz"
 """In the folder of a run, until the run is finished."""
@@ -87,11 +87,15 @@ class Snapshot:
         return cls(run_id, about["epochs"], about["stopped"], variables, callbacks)
 
 
+def remove(folder: Path) -> None:
+    """Remove the snapshot of a run that is finished."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
 class Snapshots(keras.callbacks.Callback):
     """Save a snapshot after each epoch; go on from an earlier one when training begins.
 
-    Comes behind all callbacks that it watches. A callback that has a method `on_resume()` is told
-    when it has its earlier state again.
+    Comes behind all callbacks that it watches.
 
     Attributes:
         digests: of each epoch's "weights" and "metrics".
@@ -118,9 +122,6 @@ class Snapshots(keras.callbacks.Callback):
             variable.assign(value)
         for callback, earlier in zip(self.watched, self.earlier.callbacks, strict=True):
             vars(callback).update(earlier)
-        for callback in self.watched:
-            if hasattr(callback, "on_resume"):
-                callback.on_resume()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Save."""

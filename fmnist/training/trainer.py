@@ -1,6 +1,5 @@
 """The Keras part of a run: compile, fit, and score what came of it."""
 
-import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,25 +10,74 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fmnist.sweeps import trial
-from fmnist.config.instantiate import create
-from fmnist.training.callbacks import EpochMetrics, ProgressLine, Report, StopAtDivergence, StopIfHopeless, shortest
-from fmnist.config.schema import Config, Engine
-from fmnist.data.datasets import Dataset, Part
-from fmnist.training.compiled_epoch import CannotCompile, CompiledEpoch, compiled_epoch
 from fmnist.common.errors import ConfigError
+from fmnist.config.instantiate import instantiate
+from fmnist.config.schema import EPOCH_METRICS, Config, Engine
+from fmnist.data.datasets import Dataset, Part
+from fmnist.training.batches import epoch_orders, in_batches, scoring_batches
+from fmnist.training.callbacks import (
+    EpochMetrics,
+    ProgressLine,
+    Pruner,
+    PruneTrial,
+    StopAtDivergence,
+    shortest,
+)
+from fmnist.training.compiled_epoch import CannotCompile, CompiledEpoch, compiled_epoch
 from fmnist.training.layer_health import LayerHealth
 from fmnist.training.models import build
-from fmnist.training.devices import usable_processors
+from fmnist.training.progress import Observer, TrainingProgress, notify
 from fmnist.training.state import Snapshot, Snapshots, digest_of_weights
-from fmnist.config.schema import MEASURED
 
 log = logging.getLogger(__name__)
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a sweep traces many models, on purpose
-
-gc.freeze()  # Keras collects garbage before each model: half a second, if it looks at TensorFlow
 
 FALL_BACK = "training.engine=compiled: %s; stock Keras trains instead"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that training needs; nothing was trained yet.
+
+    `program` is the compiled engine's, still compiling; None where stock Keras trains.
+    """
+
+    config: Config
+    dataset: Dataset
+    model: keras.Model
+    callbacks: Sequence[keras.callbacks.Callback]
+    program: CompiledEpoch | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training left behind, beside the weights.
+
+    Attributes:
+        history: the value of each metric after each epoch.
+        digests: SHA-256 of each epoch's "weights" and "metrics".
+        pruned_after: the epoch after which a search ended the trial; None: it did not.
+    """
+
+    history: dict[str, list[float]]
+    digests: list[dict[str, str]]
+    pruned_after: int | None
+
+
+def prepare(config: Config, dataset: Dataset) -> Prepared:
+    """Build model and callbacks, and begin to compile the program of the compiled engine.
+
+    Raises:
+        ConfigError: if one of them cannot be built.
+    """
+    model = compiled_model(config, dataset)
+    callbacks = user_callbacks(config, dataset)
+    program = None
+    if config.training.engine is Engine.compiled:
+        try:
+            program = compiled_epoch(model, dataset.train, config.training.batch_size, callbacks)
+        except CannotCompile as reason:
+            log.warning(FALL_BACK, reason)
+    return Prepared(config, dataset, model, callbacks, program)
 
 
 def compiled_model(config: Config, dataset: Dataset) -> keras.Model:
@@ -38,7 +86,7 @@ def compiled_model(config: Config, dataset: Dataset) -> keras.Model:
     keras.utils.set_random_seed(config.seed)
     model = build(config.model, dataset)
     model.compile(
-        optimizer=create("optimizer", config.optimizer),
+        optimizer=instantiate("optimizer", config.optimizer),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
@@ -55,107 +103,99 @@ def user_callbacks(config: Config, dataset: Dataset) -> list[keras.callbacks.Cal
     for name, node in config.callbacks.items():
         if node is None:
             continue
-        callback = create(f"callbacks.{name}", node)
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise ConfigError(f"callbacks.{name}: is no Keras callback")
+        callback = instantiate(f"callbacks.{name}", node)
         if isinstance(callback, keras.callbacks.BackupAndRestore):
             raise ConfigError(f"callbacks.{name}: not needed; each run can go on by `resume=`")
         if isinstance(callback, LayerHealth):
             callback.watch(dataset.train)
-        monitor = getattr(callback, "monitor", MEASURED[-1])
-        if monitor not in MEASURED:
+        monitor = getattr(callback, "monitor", EPOCH_METRICS[-1])
+        if monitor not in EPOCH_METRICS:
             raise ConfigError(
-                f"callbacks.{name}.monitor={monitor}: choose one of {', '.join(MEASURED)}"
+                f"callbacks.{name}.monitor={monitor}: choose one of {', '.join(EPOCH_METRICS)}"
             )
         callbacks.append(callback)
     return callbacks
 
 
-def program_for(
-    model: keras.Model,
-    dataset: Dataset,
-    config: Config,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> CompiledEpoch | None:
-    """Return the compiled engine's program, still compiling; None where stock Keras trains."""
-    if config.training.engine is Engine.keras:
-        return None
-    try:
-        return compiled_epoch(model, dataset.train, config.training.batch_size, callbacks)
-    except CannotCompile as reason:
-        log.warning(FALL_BACK, reason)
-        return None
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What training left behind, beside the weights.
-
-    Attributes:
-        history: the value of each metric after each epoch.
-        digests: SHA-256 of each epoch's "weights" and "metrics".
-    """
-
-    history: dict[str, list[float]]
-    digests: list[dict[str, str]]
-
-
 def fit(
-    model: keras.Model,
-    dataset: Dataset,
-    config: Config,
-    callbacks: Sequence[keras.callbacks.Callback],
-    program: CompiledEpoch | None,
+    prepared: Prepared,
     run_id: str,
     earlier: Snapshot | None,
+    observer: Observer,
+    pruner: Pruner | None,
 ) -> Fitted:
-    """Train, by `program` if it is given and compiles, else by stock Keras.
+    """Train, by the compiled program if there is one and XLA can compile it, else by stock Keras.
 
-    All see the same batches in the same order.
+    Both see the same batches in the same order.
 
     Args:
-        model: built and compiled.
-        dataset: to train on.
-        config: of the run.
-        callbacks: those of the configuration.
-        program: what `program_for` returned.
+        prepared: what `prepare` returned.
         run_id: of the MLflow run.
         earlier: where training goes on; None: it begins.
+        observer: is told how training goes.
+        pruner: of the search that this is a trial of; None: it is none.
+
+    Raises:
+        TrainingError: if training diverged.
     """
-    keras.utils.set_random_seed(config.seed)  # whether a program was made anew leaves no trace
-    epochs, done = config.training.epochs, 0
-    if earlier:
-        done = epochs if earlier.stopped else earlier.epochs
-        _continue_files(callbacks, earlier.epochs)
-    orders = epoch_orders(len(dataset.train), done, epochs, config.seed)
-    fitting = {
-        "initial_epoch": done,
-        "epochs": epochs,
-        "shuffle": False,  # the orders are random already
-        "validation_data": scoring_batches(dataset.validation),
-        "verbose": 0,
-    }
-
-    def fitted(data: tf.data.Dataset, steps: int, engine: Engine) -> Fitted:
-        metrics, history = EpochMetrics(), keras.callbacks.History()
-        watched = [metrics, *callbacks, StopAtDivergence(), history]
-        snapshots = Snapshots(config.output_dir, run_id, watched, earlier)
-        own = trial.current()
-        hopeless = [StopIfHopeless(own, run_id)] if own else []
-        reports = [Report(run_id, engine, metrics), ProgressLine()]
-        watching = [*watched, *hopeless, snapshots, *reports]
-        model.fit(data, steps_per_epoch=steps, callbacks=watching, **fitting)
-        return Fitted(history.history, snapshots.digests)
-
-    if program:
+    keras.utils.set_random_seed(prepared.config.seed)  # whether the program is new leaves no trace
+    fitting = _Fitting(prepared, run_id, earlier, observer, pruner)
+    if prepared.program:
         try:
-            with program.lent_to(model, dataset.train):
-                return fitted(orders, 1, Engine.compiled)
+            with prepared.program.attach(prepared.model, prepared.dataset.train):
+                return fitting.run(fitting.orders, 1, Engine.compiled)
         except CannotCompile as reason:
             log.warning(FALL_BACK, reason)
-    size = config.training.batch_size
-    batches = in_batches(dataset.train, orders, size)
-    return fitted(batches, -(-len(dataset.train) // size), Engine.keras)
+    train, size = prepared.dataset.train, prepared.config.training.batch_size
+    batches = in_batches(train, fitting.orders, size)
+    return fitting.run(batches, -(-len(train) // size), Engine.keras)
+
+
+class _Fitting:
+    """One call of Keras's `fit`, whichever engine trains."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        run_id: str,
+        earlier: Snapshot | None,
+        observer: Observer,
+        pruner: Pruner | None,
+    ) -> None:
+        self.prepared, self.run_id, self.earlier = prepared, run_id, earlier
+        self.observer, self.pruner = observer, pruner
+        self.epochs, self.done = prepared.config.training.epochs, 0
+        if earlier:
+            self.done = self.epochs if earlier.stopped else earlier.epochs
+            _continue_files(prepared.callbacks, earlier.epochs)
+        examples = len(prepared.dataset.train)
+        self.orders = epoch_orders(examples, self.done, self.epochs, prepared.config.seed)
+
+    def run(self, data: tf.data.Dataset, steps: int, engine: Engine) -> Fitted:
+        """Train on `data`, `steps` of it an epoch."""
+        config, callbacks = self.prepared.config, self.prepared.callbacks
+        metrics, history = EpochMetrics(), keras.callbacks.History()
+        divergence = StopAtDivergence()
+        pruning = [PruneTrial(self.pruner)] if self.pruner else []
+        watched = [metrics, *callbacks, divergence, history, *pruning]
+        snapshots = Snapshots(config.output_dir, self.run_id, watched, self.earlier)
+        progress = TrainingProgress(engine, self.epochs, metrics, callbacks)
+        self.prepared.model.fit(
+            data,
+            initial_epoch=self.done,
+            epochs=self.epochs,
+            steps_per_epoch=steps,
+            shuffle=False,  # the orders are random already
+            validation_data=scoring_batches(self.prepared.dataset.validation),
+            callbacks=[*watched, snapshots, notify(self.observer, progress), ProgressLine()],
+            verbose=0,
+        )
+        divergence.check()
+        done = len(metrics.epochs)
+        if done < self.epochs and not any(callback.pruned_after for callback in pruning):
+            log.info(f"stopped early, after epoch {done} of {self.epochs}")
+        pruned_after = pruning[0].pruned_after if pruning else None
+        return Fitted(history.history, snapshots.digests, pruned_after)
 
 
 def _continue_files(callbacks: Sequence[keras.callbacks.Callback], epochs: int) -> None:
@@ -173,27 +213,23 @@ def _continue_files(callbacks: Sequence[keras.callbacks.Callback], epochs: int) 
             callback.append = True
 
 
-def evaluate(
-    model: keras.Model,
-    dataset: Dataset,
-    fitted: Fitted,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> tuple[dict[str, float], dict[str, object]]:
+def evaluate(prepared: Prepared, fitted: Fitted) -> tuple[dict[str, float], dict[str, object]]:
     """Score the last weights and the best checkpoint, on validation and, only now, on test.
 
-    Leaves the weights of the best checkpoint, if one was kept, in `model`.
+    Leaves the weights of the best checkpoint, if one was kept, in the model.
 
     Returns:
         `{best,last}_{val,test}_{loss,accuracy}` with `best_epoch`, counted from 1, and the SHA-256
         of the `last` and `best` weights with the digests of all `epochs`; without a checkpoint
         there is no "best".
     """
+    model, dataset = prepared.model, prepared.dataset
     scores = score(model, dataset, "last")
     digests: dict[str, object] = {
         "last": digest_of_weights(model),
         "epochs": fitted.digests,
     }
-    checkpoint = best_checkpoint(callbacks)
+    checkpoint = best_checkpoint(prepared.callbacks)
     if checkpoint is not None:
         model.load_weights(checkpoint.filepath)
         scores |= score(model, dataset, "best")

@@ -1,7 +1,7 @@
 """SELU, dropout and batch normalisation, written so that XLA compiles them to fast code.
 
-The mathematics is Keras's; only the compiled twin of a model (`fmnist.engine`) uses these, so no
-saved model depends on them.
+The mathematics is Keras's. Only the compiled copy of a model (`fmnist.training.compiled_epoch`) uses
+these, so no saved model depends on them.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def selu(x: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
     return y, lambda upstream: upstream * slope
 
 
-def kept(layer: keras.layers.Dropout, inputs: tf.Tensor) -> tf.Tensor:
+def dropout_mask(layer: keras.layers.Dropout, inputs: tf.Tensor) -> tf.Tensor:
     """Draw which elements of `inputs` are kept, as 1 or 0, with the layer's rate and own seed.
 
     Keras leaves the generator to XLA, which takes a slow one; Philox costs nothing beside the
@@ -41,7 +41,7 @@ class Dropout(keras.layers.Dropout):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Drop elements while training."""
-        return inputs * kept(self, inputs) / (1 - self.rate) if training else inputs
+        return inputs * dropout_mask(self, inputs) / (1 - self.rate) if training else inputs
 
 
 class AlphaDropout(keras.layers.AlphaDropout):
@@ -51,7 +51,7 @@ class AlphaDropout(keras.layers.AlphaDropout):
         """Set elements to SELU's negative limit while training, then rescale all."""
         if not training:
             return inputs
-        limit, keep = -ALPHA * SCALE, kept(self, inputs)
+        limit, keep = -ALPHA * SCALE, dropout_mask(self, inputs)
         a = ((1 - self.rate) * (1 + self.rate * limit**2)) ** -0.5
         return a * (inputs * keep + limit * (1 - keep)) - a * limit * self.rate
 
@@ -104,7 +104,7 @@ LAYERS = {
 }
 
 
-def fast_copy(layer: keras.Layer) -> keras.Layer:
+def clone_for_xla(layer: keras.Layer) -> keras.Layer:
     """Copy a layer without its weights, with the fast forms above in place of Keras's."""
     config: dict[str, Any] = layer.get_config()
     kind = type(layer) if config.get("noise_shape") else LAYERS.get(type(layer), type(layer))

@@ -15,12 +15,12 @@ from sqlalchemy import create_engine
 
 from conftest import QUICK, composed, runs_in, write_idx
 from fmnist.cli import doctor
-from fmnist.runs import run
-from fmnist.data import download
-from fmnist.tracking import studies
-from fmnist.evidence.comparison import Statement
 from fmnist.config.schema import Tracking
-from fmnist.registry.decision_log import open_ledger
+from fmnist.data import download
+from fmnist.evidence.comparison import StudyDesign
+from fmnist.registry.decision_log import open_decision_log
+from fmnist.runs import run
+from fmnist.tracking import studies
 from fmnist.tracking.store import Store, open_store
 
 
@@ -73,12 +73,12 @@ def test_what_a_killed_process_left_is_found_and_mended(tmp_path, monkeypatch, v
     store = Store(f"sqlite:///{tmp_path}/mlflow.db", experiment_id)
     opened = studies.begin(
         Tracking(store.uri, "fmnist"),
-        Statement("?"),
+        StudyDesign("?"),
         "sweep",
         str(tmp_path / "s"),
         "python train.py -m",
     )
-    ledger = open_ledger(store)
+    ledger = open_decision_log(store)
     long_ago = int(1000 * (time.time() - 3600))
     proposed = client.create_run(ledger.experiment_id, start_time=long_ago, run_name="proposed: x")
     killed = client.create_run(experiment_id)

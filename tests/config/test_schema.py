@@ -5,9 +5,9 @@ import pytest
 from hydra.errors import HydraException
 
 from conftest import QUICK
-from fmnist.config.instantiate import create
-from fmnist.config.schema import Activation, Config, Initializer
 from fmnist.common.errors import ConfigError, one_line
+from fmnist.config.instantiate import instantiate
+from fmnist.config.schema import Activation, Config, Initializer
 
 SHARED = {
     "depth": 20,
@@ -77,7 +77,7 @@ def test_a_variant_changes_only_what_makes_it_different(config, name):
     ],
 )
 def test_optimizers_are_built_with_their_values(config, optimizer, expected):
-    settings = create("optimizer", config(f"optimizer={optimizer}").optimizer).get_config()
+    settings = instantiate("optimizer", config(f"optimizer={optimizer}").optimizer).get_config()
     assert {key: settings[key] for key in expected} == pytest.approx(expected)
 
 
@@ -89,7 +89,7 @@ def test_callbacks_can_be_overridden_removed_and_joined(config):
         "+callbacks.csv.filename=log.csv",
         "+callbacks.checkpoint.mode=min",
     ).callbacks
-    built = {name: create(f"callbacks.{name}", node) for name, node in callbacks.items()}
+    built = {name: instantiate(f"callbacks.{name}", node) for name, node in callbacks.items()}
     assert built.keys() == {"checkpoint", "early_stopping", "layer_health", "csv"}
     assert built["early_stopping"].patience == 3
     assert isinstance(built["csv"], keras.callbacks.CSVLogger)
@@ -173,7 +173,7 @@ def test_a_bad_value_is_named_in_one_line(config, overrides, message):
 )
 def test_what_cannot_be_built_is_named(key, node, message):
     with pytest.raises(ConfigError, match=message):
-        create(key, node)
+        instantiate(key, node)
 
 
 def test_the_offered_activations_and_initializers_are_keras_own():

@@ -5,16 +5,16 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from conftest import write_idx
-from fmnist.data import datasets
-from fmnist.config.instantiate import create
 from fmnist.common.errors import ConfigError, DataError
+from fmnist.config.instantiate import instantiate
+from fmnist.data import datasets
 
 
 @pytest.fixture(scope="module")
 def fashion_mnist(tmp_path_factory):
     from conftest import composed
 
-    return create("data", composed(tmp_path_factory.mktemp("real")).data)
+    return instantiate("data", composed(tmp_path_factory.mktemp("real")).data)
 
 
 def test_the_real_fashion_mnist_is_split_as_in_the_tutorial(fashion_mnist):
@@ -39,7 +39,7 @@ def test_scaling_is_fitted_on_the_training_part_alone(fashion_mnist):
 
 
 def test_digits_are_real_and_split(config):
-    digits = create("data", config("data=digits").data)
+    digits = instantiate("data", config("data=digits").data)
     sizes = {name: len(part) for name, part in digits.parts.items()}
     assert sizes == {"train": 1200, "val": 300, "test": 297}
     assert digits.train.images.max() == 255

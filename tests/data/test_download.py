@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from conftest import write_idx
-from fmnist.data import download
 from fmnist.common.errors import DataError
+from fmnist.data import download
 from fmnist.data.idx_files import DIMENSIONS
 
 IMAGES = "train-images-idx3-ubyte"

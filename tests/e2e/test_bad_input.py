@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 
 from conftest import ENVIRONMENT, PROJECT, train_command, write_idx
-from fmnist.tracking.store_uri import environment_variables
 from fmnist.data.download import SYSTEM_FOLDER
 from fmnist.tracking.model import DIGEST_TAG, digest
+from fmnist.tracking.store_uri import environment_variables
 from typist import Outcome, Typist
 
 TIMEOUT = 30.0  # seconds, on a machine that does other things, too

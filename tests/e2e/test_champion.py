@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 
 from conftest import ENVIRONMENT, PROJECT, copy_store
-from fmnist.tracking import model, studies
-from fmnist.registry import versions
-from fmnist.inference import server
 from fmnist.cli.main import main
-from fmnist.data.datasets import digits
 from fmnist.common.errors import ImageError, PromotionError, TrackingError
+from fmnist.data.datasets import digits
+from fmnist.inference import server
+from fmnist.registry import versions
+from fmnist.tracking import studies
 from fmnist.tracking.store import Store
 
 PORT = 5172

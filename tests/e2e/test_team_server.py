@@ -24,14 +24,14 @@ from mlflow.exceptions import MlflowException
 
 from conftest import ENVIRONMENT, PROJECT, QUICK, answering, free_port, train_command
 from deploy import users
-from fmnist.tracking import store
 from fmnist.cli.main import main
 from fmnist.common.errors import ConfigError
-from fmnist.registry.decision_log import MODEL, find_ledger
+from fmnist.config.schema import EPOCH_METRICS, SCORES
+from fmnist.registry.decision_log import MODEL, find_decision_log
+from fmnist.registry.versions import CHAMPION, version_of
+from fmnist.tracking import store
 from fmnist.tracking.model import DIGEST_TAG, verified
 from fmnist.tracking.run_config import config_of_run
-from fmnist.registry.versions import CHAMPION, version_of
-from fmnist.config.schema import MEASURED, SCORES
 from fmnist.tracking.tracked_run import DIGESTS
 from forked import Forked
 
@@ -47,7 +47,7 @@ SECRETS = {name: secrets.token_urlsafe(16) for name in ROLES}
 PASSWORDS = {name: f"{secret}/@" for name, secret in SECRETS.items()}  # to be quoted in a URI
 WRONG = secrets.token_urlsafe(16)
 HEALTH = ("gradient_norm", "gradient_ratio", "dead_units")
-OF_EPOCHS = (*sorted(MEASURED), "learning_rate", "epoch_seconds", *HEALTH)
+OF_EPOCHS = (*sorted(EPOCH_METRICS), "learning_rate", "epoch_seconds", *HEALTH)
 OF_RUN = {f"{weights}_{score}" for weights in ("best", "last") for score in SCORES}
 OF_RUN |= {"best_epoch", "fit_seconds", "parameters"}
 SIZED = (*QUICK[:-1], "training.epochs=5")
@@ -237,7 +237,7 @@ def points_of(run: Run) -> int:
     for epoch, digests in enumerate(recorded):
         values = {name: history[epoch].value for name, history in histories.items()}
         del values["epoch_seconds"]
-        values |= {name: float(np.float32(values[name])) for name in MEASURED}
+        values |= {name: float(np.float32(values[name])) for name in EPOCH_METRICS}
         assert hashlib.sha256(json.dumps(values).encode()).hexdigest() == digests["metrics"]
     return len(OF_EPOCHS) * len(recorded) + len(OF_RUN)
 
@@ -343,7 +343,7 @@ def test_a_reader_reads_and_cannot_move_the_alias(team, studies, champions, as_u
         with pytest.raises(MlflowException, match="error code 403"):
             client.delete_registered_model_alias(MODEL, CHAMPION)
         with pytest.raises(MlflowException, match="error code 403"):
-            find_ledger().append(2, "forged")
+            find_decision_log().append(2, "forged")
     assert version_of(CHAMPION) == "2" and len(all_runs()) == runs
 
 

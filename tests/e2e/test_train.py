@@ -199,7 +199,7 @@ def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
     assert process.returncode == 128 + number
     [tracked] = runs_in(tmp_path)
     store = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/mlflow.db"
-    way_on = f"{store} python train.py resume={tracked.info.run_id}"
+    resume_command = f"{store} python train.py resume={tracked.info.run_id}"
     assert errors.splitlines() == [f"stopped by {name}; it goes on by: {way_on}"]
     assert tracked.info.status == "KILLED"
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from fmnist.reports import comparison_report
-from fmnist.evidence.comparison import Statement, comparison
 from fmnist.common.errors import ComparisonError
-from fmnist.evidence.pooling import Trained
+from fmnist.evidence.comparison import StudyDesign, comparison
+from fmnist.evidence.pooling import RunSummary
+from fmnist.reports import comparison_report
 from fmnist.reports.verdicts import conclusions
 
 ACCURACY = {"relu": (0.86, 0.87, 0.865, 0.858), "selu": (0.88, 0.889, 0.886, 0.879)}
@@ -21,7 +21,7 @@ def trained(model, seed, accuracy, status="FINISHED", **changes):
     metrics |= {"best_epoch": 4, "parameters": 271410, "epoch_seconds": 1.1}
     for key, value in changes.items():
         (facts if key.replace("_", ".") in facts else params)[key.replace("_", ".")] = value
-    return Trained(f"{model}-{seed}", status, params, facts, metrics if accuracy else {}, "")
+    return RunSummary(f"{model}-{seed}", status, params, facts, metrics if accuracy else {}, "")
 
 
 def runs():
@@ -29,7 +29,7 @@ def runs():
 
 
 def test_variants_are_compared_seed_by_seed_with_the_first():
-    answer = comparison(runs(), Statement())
+    answer = comparison(runs(), StudyDesign())
     relu, selu = answer.variants
     assert (relu.name, relu.difference, selu.name) == ("relu", None, "selu")
     assert selu.values == dict(enumerate(ACCURACY["selu"]))
@@ -38,12 +38,12 @@ def test_variants_are_compared_seed_by_seed_with_the_first():
     [sentence] = conclusions(answer)
     assert sentence.startswith("selu is better than relu: +2.03 points [+1.")
     assert "4 seeds, p < 0.001" in sentence
-    swapped = comparison(runs(), Statement(baseline="selu"))
+    swapped = comparison(runs(), StudyDesign(baseline="selu"))
     assert conclusions(swapped)[0].startswith("relu is worse than selu: -2.03 points")
 
 
 def test_only_seeds_in_common_are_paired():
-    answer = comparison([*runs(), trained("selu", 77, 0.1)], Statement())
+    answer = comparison([*runs(), trained("selu", 77, 0.1)], StudyDesign())
     assert answer.variants[1].estimate.n == 5
     assert answer.variants[1].difference.estimate.n == 4
 
@@ -55,7 +55,7 @@ def test_what_did_not_finish_is_counted_and_shown():
         trained("relu", 9, None, "RUNNING"),
         trained("gelu", 1, None, "KILLED"),
     ]
-    answer = comparison([*runs(), *extra], Statement(variants=4, seeds=(0, 1, 9)))
+    answer = comparison([*runs(), *extra], StudyDesign(variants=4, seeds=(0, 1, 9)))
     by_name = {v.name: v for v in answer.variants}
     assert by_name["selu"].unfinished == {"FAILED": 1, "diverged": 1}
     assert by_name["relu"].unfinished == {"RUNNING": 1}
@@ -68,7 +68,7 @@ def test_what_did_not_finish_is_counted_and_shown():
 
 
 def test_one_seed_concludes_nothing_and_says_how_many_would():
-    answer = comparison([trained("relu", 1, 0.86), trained("selu", 1, 0.88)], Statement())
+    answer = comparison([trained("relu", 1, 0.86), trained("selu", 1, 0.88)], StudyDesign())
     assert conclusions(answer)[0].startswith("Nothing can be concluded about selu")
     assert "To tell 0.5 points apart takes about " in conclusions(answer)[0]
 
@@ -86,12 +86,12 @@ def test_one_seed_concludes_nothing_and_says_how_many_would():
 )
 def test_runs_that_differ_in_more_than_variant_and_seed_are_not_pooled_silently(changed, named):
     with pytest.raises(ComparisonError) as refused:
-        comparison([*runs(), changed], Statement())
+        comparison([*runs(), changed], StudyDesign())
     assert named in str(refused.value)
     key = named.partition(" ")[0]
     assert f"--allow {key}" in str(refused.value)
-    answer = comparison([*runs(), changed], Statement(), allow=[key])
-    assert any(departure.startswith(f"{key} differs") for departure in answer.departures)
+    answer = comparison([*runs(), changed], StudyDesign(), allow=[key])
+    assert any(departure.startswith(f"{key} differs") for departure in answer.caveats)
 
 
 def test_no_run_stands_for_another_one_of_its_seed_that_was_set_up_otherwise():
@@ -99,22 +99,24 @@ def test_no_run_stands_for_another_one_of_its_seed_that_was_set_up_otherwise():
     with pytest.raises(
         ComparisonError, match=r"selu has several runs of seed 2, .* optimizer.rate"
     ):
-        comparison([*runs(), other], Statement(), allow=["optimizer"])
-    answer = comparison([*runs(), other], Statement(by=("model", "optimizer.rate")))
+        comparison([*runs(), other], StudyDesign(), allow=["optimizer"])
+    answer = comparison([*runs(), other], StudyDesign(by=("model", "optimizer.rate")))
     assert len(answer.variants) == 3
 
 
 def test_another_baseline_than_the_first_variant_is_told():
-    answer = comparison([trained("elu", 1, None, "diverged"), *runs()], Statement())
-    assert answer.departures == ["elu has no finished run, so relu is the baseline"]
+    answer = comparison([trained("elu", 1, None, "diverged"), *runs()], StudyDesign())
+    assert answer.caveats == ["elu has no finished run, so relu is the baseline"]
     assert "Nothing can be concluded about elu: seeds in common with relu: 0." in conclusions(
         answer
     )
 
 
 def test_a_question_asked_after_the_runs_says_so():
-    statement = Statement(baseline="relu").asking(baseline="selu", metric=None, min_effect=0.005)
-    assert comparison(runs(), statement).departures == ["baseline was chosen after the runs"]
+    statement = StudyDesign(baseline="relu").with_overrides(
+        baseline="selu", metric=None, min_effect=0.005
+    )
+    assert comparison(runs(), statement).caveats == ["baseline was chosen after the runs"]
 
 
 def test_any_param_can_make_the_variants():
@@ -123,40 +125,40 @@ def test_any_param_can_make_the_variants():
         for rate in (0.01, 0.1)
         for seed in (1, 2, 3)
     ]
-    answer = comparison(tried, Statement(by=("optimizer.rate",)))
+    answer = comparison(tried, StudyDesign(by=("optimizer.rate",)))
     assert [v.name for v in answer.variants] == ["0.01", "0.1"]
-    both = comparison(tried, Statement(by=("model", "optimizer.rate")))
+    both = comparison(tried, StudyDesign(by=("model", "optimizer.rate")))
     assert both.variants[1].name == "model=relu optimizer.rate=0.1"
 
 
 def test_a_seed_that_was_run_again_counts_once():
-    answer = comparison([*runs(), trained("selu", 2, 0.9)], Statement())
+    answer = comparison([*runs(), trained("selu", 2, 0.9)], StudyDesign())
     assert answer.variants[1].values[2] == 0.9 and answer.variants[1].estimate.n == 4
-    assert answer.departures == ["selu: seed 2 was run more than once; the latest run counts"]
+    assert answer.caveats == ["selu: seed 2 was run more than once; the latest run counts"]
 
 
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
         (
-            Statement(metric="best_test_accuracy"),
+            StudyDesign(metric="best_test_accuracy"),
             "metric best_test_accuracy: choose",
         ),
-        (Statement(baseline="elu"), "baseline elu: choose one of relu, selu"),
-        (Statement(min_effect=5), "min_effect 5: must be above 0 and below 1"),
-        (Statement(metric="last_val_accuracy"), "not every run of relu has last_val_accuracy"),
+        (StudyDesign(baseline="elu"), "baseline elu: choose one of relu, selu"),
+        (StudyDesign(min_effect=5), "min_effect 5: must be above 0 and below 1"),
+        (StudyDesign(metric="last_val_accuracy"), "not every run of relu has last_val_accuracy"),
     ],
 )
 def test_a_question_that_cannot_be_answered_is_one_line(statement, message):
     with pytest.raises(ComparisonError, match=message):
         comparison(runs(), statement)
     with pytest.raises(ComparisonError, match="none of the 1 runs that were begun is finished"):
-        comparison([trained("relu", 1, None, "FAILED")], Statement())
+        comparison([trained("relu", 1, None, "FAILED")], StudyDesign())
 
 
 def test_the_report_has_every_number_as_json_too():
-    answer = comparison([*runs(), trained("gelu", 1, None, "KILLED")], Statement())
+    answer = comparison([*runs(), trained("gelu", 1, None, "KILLED")], StudyDesign())
     content = json.loads(comparison_report.as_json(answer, {}))
     assert content["variants"][1]["difference"]["verdict"] == "better"
     assert content["variants"][2]["estimate"] == {"mean": None, "low": None, "high": None, "n": 0}
-    assert content["statement"]["min_effect"] == dataclasses.asdict(Statement())["min_effect"]
+    assert content["statement"]["min_effect"] == dataclasses.asdict(StudyDesign())["min_effect"]

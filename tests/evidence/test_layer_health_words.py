@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from fmnist.evidence.layer_health import COLUMNS, QUANTITIES, rows, sentences
 from fmnist.reports import comparison_plots as plots
-from fmnist.evidence.layer_health import COLUMNS, rows, sentences
-from fmnist.evidence.layer_health import QUANTITIES
 
 GRADIENT, SIGNAL, DEAD = (
     QUANTITIES.index(name) for name in ("gradient_norm", "activation_std", "dead_units")

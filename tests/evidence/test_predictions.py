@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fmnist.reports import class_plots
 from fmnist.evidence.predictions import Predictions, accuracy_by_class, disagreement
+from fmnist.reports import class_plots
 
 NAMES = ("bag", "coat", "shirt", "dress")
 

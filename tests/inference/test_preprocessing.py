@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist.inference import preprocessing
 from fmnist.common.errors import ImageError
+from fmnist.inference import preprocessing
 
 SHAPE = (28, 28)
 BOOT = np.zeros(SHAPE, np.uint8)

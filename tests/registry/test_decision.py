@@ -5,15 +5,15 @@ import math
 import pytest
 
 from fmnist.config.schema import Promotion
-from fmnist.registry.decision import Check, Outcome, Side, beats, champion_stays, decide
 from fmnist.evidence.statistics import Difference, Estimate, Verdict, compare, mean_interval
+from fmnist.registry.decision import Candidate, Check, Outcome, beats, champion_stays, decide
 
 RULES = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
 GOOD, BAD = Check("data", True, "as it was"), Check("artifact", False, "its model was altered")
 
 
-def side(role: str, variant: str, version: int | None = None) -> Side:
-    return Side(role, variant, "id", 1, version, {1: 0.9}, mean_interval([0.9]))
+def side(role: str, variant: str, version: int | None = None) -> Candidate:
+    return Candidate(role, variant, "id", 1, version, {1: 0.9}, mean_interval([0.9]))
 
 
 def difference(mean: float, p: float, n: int = 5) -> Difference:

@@ -15,9 +15,9 @@ from sqlalchemy import create_engine
 from conftest import copy_store
 from fmnist.config import schema
 from fmnist.registry import promotion, versions
-from fmnist.tracking import studies
 from fmnist.registry.decision import Outcome
-from fmnist.registry.decision_log import MODEL, find_ledger, open_ledger
+from fmnist.registry.decision_log import MODEL, find_decision_log, open_decision_log
+from fmnist.tracking import studies
 from fmnist.tracking.store import Store
 from forked import processes
 
@@ -56,11 +56,11 @@ def promote_at_once(uri: str, place: int, barrier: Barrier) -> None:
 
 def register_at_once(uri: str, place: int, barrier: Barrier) -> None:
     """Promote, but register a version only when the other process is about to, too."""
-    create = mlflow.MlflowClient.create_model_version
+    instantiate = mlflow.MlflowClient.create_model_version
 
     def late(*arguments, **options):
         barrier.wait(60)
-        return create(*arguments, **options)
+        return instantiate(*arguments, **options)
 
     mlflow.MlflowClient.create_model_version = late
     promote(uri, place, first=True)
@@ -94,7 +94,7 @@ def versions() -> list[int]:
 
 def line() -> list[tuple[str, str | None, str | None]]:
     """Return of each decision the outcome and the champion before and after."""
-    tags = [run.data.tags for run in find_ledger().decisions()]
+    tags = [run.data.tags for run in find_decision_log().decisions()]
     return [(tag["outcome"], tag.get("replaced"), tag.get("champion")) for tag in tags]
 
 
@@ -115,7 +115,7 @@ def two_at_once(uri: str) -> None:
     assert third[2] == str(champion())
     best = mlflow.get_run(versions.run_id_of(champion())).data.params["optimizer.learning_rate"]
     assert best == "0.1"
-    experiment = find_ledger().experiment_id
+    experiment = find_decision_log().experiment_id
     runs = mlflow.search_runs([experiment], "tags.outcome LIKE '%'", output_format="list")
     assert sorted(run.info.status for run in runs) == ["FINISHED"] * 3 + ["KILLED"]
     assert [run.info.status for run in runs if run.data.tags["outcome"] == "stale"] == ["KILLED"]
@@ -146,7 +146,7 @@ def copy_rows(uri: str, target: str) -> None:
 
 def test_the_same_promotion_twice_at_once_makes_one_version(copied_rates):
     uri = f"sqlite:///{copied_rates}/mlflow.db"
-    open_ledger(Store(uri, "1"))
+    open_decision_log(Store(uri, "1"))
     barrier = processes.Barrier(2)
     racing = [processes.Process(target=register_at_once, args=(uri, 1, barrier)) for _ in range(2)]
     for process in racing:
@@ -183,7 +183,7 @@ def test_a_promotion_killed_between_any_two_steps_is_finished_by_the_next(copied
             assert mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
             again = promote(uri, 2)
             assert champion() == 2 and versions() == [1, 2]
-            decisions = find_ledger().decisions()
+            decisions = find_decision_log().decisions()
             promoted = [run for run in decisions if run.data.tags["outcome"] == "promoted"]
             assert [run.data.tags["version"] for run in promoted] == ["1", "2"]
             assert {run.info.status for run in decisions} == {"FINISHED"}
@@ -197,14 +197,14 @@ def test_a_promotion_killed_between_any_two_steps_is_finished_by_the_next(copied
 
 def test_a_place_is_given_once(copied_rates):
     opened = Store(f"sqlite:///{copied_rates}/mlflow.db", "1")
-    ledger = open_ledger(opened)
-    assert open_ledger(opened) == ledger
+    ledger = open_decision_log(opened)
+    assert open_decision_log(opened) == ledger
     assert ledger.append(0, "a") and ledger.append(0, "a")
     assert not ledger.append(0, "b")
 
 
 def test_a_write_that_fails_is_no_decision(copied_rates):
-    ledger = open_ledger(Store(f"sqlite:///{copied_rates}/mlflow.db", "1"))
+    ledger = open_decision_log(Store(f"sqlite:///{copied_rates}/mlflow.db", "1"))
     mlflow.MlflowClient().delete_run(ledger.run_id)
     with pytest.raises(mlflow.MlflowException):
         ledger.append(0, "a")

@@ -14,17 +14,17 @@ import pytest
 from mlflow.entities import Run
 
 from conftest import RATE
-from fmnist.config import schema
-from fmnist.registry import promotion, versions
-from fmnist.tracking import studies
-from fmnist.config.schema import Promotion
-from fmnist.registry.decision import Outcome
 from fmnist.common.errors import ConfigError, PromotionError
-from fmnist.registry.validation import examine, predictions_of
-from fmnist.registry.decision_log import EXPERIMENT, MODEL, find_ledger, open_ledger
+from fmnist.config import schema
+from fmnist.config.schema import Promotion
+from fmnist.registry import promotion, versions
+from fmnist.registry.decision import Outcome
+from fmnist.registry.decision_log import EXPERIMENT, MODEL, find_decision_log, open_decision_log
 from fmnist.registry.rollback import rollback
-from fmnist.tracking.tags import STUDY_TAG
+from fmnist.registry.validation import examine, predictions_of
+from fmnist.tracking import studies
 from fmnist.tracking.store import Store
+from fmnist.tracking.tags import STUDY_TAG
 
 RULES = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
 
@@ -97,7 +97,7 @@ def test_champions_follow_one_another_on_evidence(store):
 
 def test_the_record_has_all_that_the_decision_rests_on(store):
     decision = promote(store, 0)
-    [record] = find_ledger().decisions()
+    [record] = find_decision_log().decisions()
     assert record.info.status == "FINISHED"
     folder = Path(mlflow.artifacts.download_artifacts(run_id=record.info.run_id))
     kept = json.loads((folder / "decision.json").read_text())
@@ -262,7 +262,7 @@ def test_rollback_is_a_decision_of_its_own(store, capsys):
     with pytest.raises(PromotionError, match="version 7: is no earlier champion; there are 2"):
         rollback(store, 7, "x")
     assert rollback(store, 2, "back").champion == 2
-    line = [run.data.tags["champion"] for run in find_ledger().decisions()]
+    line = [run.data.tags["champion"] for run in find_decision_log().decisions()]
     assert line == ["1", "2", "1", "2"]
 
 
@@ -288,7 +288,7 @@ def test_a_champion_that_was_deleted_leaves_no_champion(store):
 def test_a_challenger_that_was_deleted_before_its_decision_was_settled_blocks_nothing(store):
     promote(store, 0)
     promote(store, 1, dataclasses.replace(RULES, min_effect=0.95))
-    record = find_ledger().decisions()[-1].info.run_id
+    record = find_decision_log().decisions()[-1].info.run_id
     client().update_run(record, "RUNNING")  # as a kill leaves it
     client().delete_model_version(MODEL, "2")
     assert promote(store, 1).champion == 3
@@ -307,7 +307,7 @@ def test_first_is_the_way_out_where_the_champion_cannot_be_weighed(store):
 
 def test_a_version_registered_by_hand_is_as_good_as_ours(store):
     chosen = mlflow.get_run(promote(store, 0, dry_run=True).challenger.run_id)
-    open_ledger(store)
+    open_decision_log(store)
     mlflow.register_model(f"models:/{registry.logged_model_id(chosen)}", MODEL)
     assert promote(store, 0).champion == 1 and promote(store, 1).champion == 2
     assert rollback(store, None, "back").champion == 1
@@ -325,9 +325,9 @@ def test_a_variant_with_an_unfinished_run_is_refused_also_where_no_seeds_were_pl
 
 def test_other_limits_than_the_studys_are_told(store):
     decision = promote(store, 0, dataclasses.replace(RULES, min_effect=0.001))
-    assert "min_effect was chosen after the runs" in decision.departures
+    assert "min_effect was chosen after the runs" in decision.caveats
     usual = "promotion.min_effect is 0.001, not 0.005 as in conf/train.yaml"
-    assert usual in decision.departures
+    assert usual in decision.caveats
 
 
 def test_a_long_reason_is_refused(store):

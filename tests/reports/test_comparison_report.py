@@ -5,14 +5,14 @@ from html import unescape
 
 import numpy as np
 import pytest
-
-from fmnist.reports import comparison_plots as plots
-from fmnist.reports import comparison_report
-from fmnist.evidence.comparison import Statement, comparison
-from fmnist.evidence.layer_health import sentences
-from fmnist.reports.verdicts import conclusions, highest
 from test_comparison import ACCURACY, runs, trained
 from test_diagnosis import health
+
+from fmnist.evidence.comparison import StudyDesign, comparison
+from fmnist.evidence.layer_health import sentences
+from fmnist.reports import comparison_plots as plots
+from fmnist.reports import comparison_report
+from fmnist.reports.verdicts import conclusions, highest
 
 HEALTH = {"relu": health([50, 5, 1], [1, 1, 1])}
 
@@ -21,7 +21,7 @@ HEALTH = {"relu": health([50, 5, 1], [1, 1, 1])}
 def answer():
     question = "Is <selu> better?"
     failed = trained("gelu", 1, None, "FAILED")
-    return comparison([*runs(), failed], Statement(question=question, seeds=(0, 1, 2, 3, 4)))
+    return comparison([*runs(), failed], StudyDesign(question=question, seeds=(0, 1, 2, 3, 4)))
 
 
 def test_the_page_needs_no_other_file_and_says_it_all(answer):
@@ -30,7 +30,7 @@ def test_the_page_needs_no_other_file_and_says_it_all(answer):
     assert "Is &lt;selu&gt; better?" in page and "<selu>" not in page
     assert not re.search(r"(src|href)=.(?!data:)", page)
     assert page.count("data:image/png;base64,iVBOR") == 1
-    said = [highest(answer), *conclusions(answer), *answer.departures, *sentences(HEALTH)]
+    said = [highest(answer), *conclusions(answer), *answer.caveats, *sentences(HEALTH)]
     for text in said:
         assert text in unescape(page)
     assert "relu: no finished run of seed 4" in page

@@ -25,7 +25,9 @@ def test_learning_curves_show_both_parts_and_mark_the_best_epoch():
 
 
 def test_confusion_matrix_counts_by_class_name():
-    figure = run_plots.confusion_matrix(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["cat", "dog"])
+    figure = run_plots.confusion_matrix(
+        np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["cat", "dog"]
+    )
     axes = figure.axes[0]
     counts = {(text.get_position()): text.get_text() for text in axes.texts}
     assert counts == {(0, 0): "2", (1, 0): "1", (1, 1): "1"}  # (predicted, true)

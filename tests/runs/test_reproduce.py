@@ -9,10 +9,10 @@ import mlflow
 import pytest
 
 from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, train_command
-from fmnist.runs import checkout, reproduce
-from fmnist.tracking import provenance, studies
 from fmnist.common.errors import ReproductionError
 from fmnist.common.files import only_one
+from fmnist.runs import checkout, reproduce
+from fmnist.tracking import provenance, studies
 from fmnist.tracking.store import Store
 
 

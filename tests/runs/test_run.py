@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from conftest import QUICK, composed, runs_in, write_idx
-from fmnist.config.instantiate import create
 from fmnist.common.errors import ConfigError, DataError, FmnistError, TrainingError
 from fmnist.common.exits import Terminated
+from fmnist.config.instantiate import instantiate
 from fmnist.runs.run import run as run_experiment
 from fmnist.tracking.model import digest as model_digest
 from fmnist.training.devices import usable_processors
@@ -32,7 +32,7 @@ def finished(run, store):
 
 @pytest.fixture(scope="module")
 def digits():
-    return create(
+    return instantiate(
         "data", {"_target_": "fmnist.data.digits", "validation_size": 300, "test_size": 297}
     )
 

@@ -8,8 +8,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 
-from fmnist.sweeps import jobs
 from fmnist.common.errors import DataError, TrainingError
+from fmnist.sweeps import jobs
 from fmnist.sweeps.search import _tell
 from fmnist.sweeps.trial import STOPPED, continue_journal, open_study
 

@@ -12,18 +12,17 @@ from sqlalchemy import Engine, create_engine, event, update
 
 from conftest import QUICK, composed, copy_store
 from copies import Original, fill
-from fmnist.cli import main, doctor
+from fmnist.cli import doctor, main
 from fmnist.config import schema
+from fmnist.config.instantiate import instantiate
+from fmnist.config.schema import Tracking
+from fmnist.evidence.comparison import StudyDesign
 from fmnist.registry import promotion
 from fmnist.runs import resume
-from fmnist.tracking import studies
-from fmnist.config.instantiate import create
-from fmnist.evidence.comparison import Statement
-from fmnist.config.schema import Tracking
 from fmnist.runs.run import with_threads
-from fmnist.tracking.tags import SIGNATURE_TAG
-from fmnist.tracking.tags import SWEEP_TAG
+from fmnist.tracking import studies
 from fmnist.tracking.store import Store, existing_store, study_of
+from fmnist.tracking.tags import SIGNATURE_TAG, SWEEP_TAG
 
 FEW, MANY = 2, 50  # other studies
 READ = (SqlRun, SqlLoggedModel)
@@ -72,7 +71,7 @@ def promote(store: Store) -> None:
 
 def begin_a_sweep(store: Store) -> None:
     asked = mlflow.get_run(studies.latest(store)).data.tags[SIGNATURE_TAG]
-    opened = studies.begin(Tracking(store.uri, "fmnist"), Statement(), "x", "/", "x", asked)
+    opened = studies.begin(Tracking(store.uri, "fmnist"), StudyDesign(), "x", "/", "x", asked)
     mlflow.MlflowClient().delete_run(opened.run_id)
 
 
@@ -80,7 +79,7 @@ def find_the_earlier_self(store: Store) -> None:
     asked = composed(Path("/"), "+experiment=quick", *QUICK, "model=relu", "seed=1")
     latest = mlflow.get_run(studies.latest(store))
     assert study_of(store, latest.data.tags[SWEEP_TAG]) == latest.info.run_id
-    dataset = create("data", asked.data)
+    dataset = instantiate("data", asked.data)
     found = resume.of_study(store, latest.info.run_id, with_threads(asked), dataset)
     assert found and found.finished
 

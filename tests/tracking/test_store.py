@@ -11,9 +11,9 @@ import mlflow
 import pytest
 
 from conftest import ENVIRONMENT, PROJECT
-from fmnist.tracking import store_uri, store
-from fmnist.config.schema import Tracking
 from fmnist.common.errors import TrackingError
+from fmnist.config.schema import Tracking
+from fmnist.tracking import store, store_uri
 
 OPEN = """
 import sys

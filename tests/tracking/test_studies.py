@@ -2,14 +2,14 @@
 
 import mlflow
 
-from fmnist.tracking import studies
-from fmnist.evidence.comparison import Statement, comparison
 from fmnist.config.schema import Tracking
+from fmnist.evidence.comparison import StudyDesign, comparison
+from fmnist.tracking import studies
 
 
 def test_the_first_that_was_typed_is_the_baseline_whichever_job_began_first(tmp_path):
     tracking = Tracking(f"sqlite:///{tmp_path}/mlflow.db", "fmnist", 0)
-    opened = studies.begin(tracking, Statement(), "two at once", str(tmp_path), "train.py -m")
+    opened = studies.begin(tracking, StudyDesign(), "two at once", str(tmp_path), "train.py -m")
     for job, model in ((1, "selu"), (0, "relu")):
         with mlflow.start_run(
             experiment_id=opened.store.experiment_id,

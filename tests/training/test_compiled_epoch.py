@@ -11,16 +11,16 @@ import pytest
 import tensorflow as tf
 
 from conftest import ENVIRONMENT, PROJECT, QUICK, composed, runs_in
-from fmnist.training import compiled_epoch, models, trainer
-from fmnist.config.instantiate import create
+from fmnist.config.instantiate import instantiate
 from fmnist.config.schema import Engine
+from fmnist.training import compiled_epoch, models, trainer
 from fmnist.training.compiled_epoch import CannotCompile, compiled_epoch, needs_every_batch, state
-from fmnist.training.xla_layers import AlphaDropout, Dropout, fast_copy, selu
+from fmnist.training.xla_layers import AlphaDropout, Dropout, clone_for_xla, selu
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return create(
+    return instantiate(
         "data", {"_target_": "fmnist.data.digits", "validation_size": 300, "test_size": 297}
     )
 
@@ -114,7 +114,7 @@ def test_fast_selu_has_keras_values_and_gradients():
 def test_fast_dropout_draws_from_the_distribution_of_keras(kind, rate):
     keras.utils.set_random_seed(1)
     stock = kind(rate)
-    fast = fast_copy(stock)
+    fast = clone_for_xla(stock)
     assert type(fast) in (Dropout, AlphaDropout)
     x = tf.random.stateless_normal((2000, 500), (1, 2))
     drawn = tf.function(lambda: fast(x, training=True), jit_compile=True)

@@ -10,21 +10,37 @@ import pandas
 import pytest
 import tensorflow as tf
 from PIL import Image
+from test_experiment import digest
 
 from conftest import QUICK, composed
-from fmnist.config.instantiate import create
-from fmnist.training.callbacks import StopAtDivergence
 from fmnist.common.errors import TrainingError
-from fmnist.training.layer_health import dense_layers, forward_and_backward, log_health, measure, summary
-from fmnist.reports.layer_health_maps import HEIGHT, LEFT, NOT_FINITE, NOT_YET, RISING, SCALES, TOP, WIDTH, heat_maps
+from fmnist.config.instantiate import instantiate
 from fmnist.evidence.layer_health import QUANTITIES
+from fmnist.reports.layer_health_maps import (
+    HEIGHT,
+    LEFT,
+    NOT_FINITE,
+    NOT_YET,
+    RISING,
+    SCALES,
+    TOP,
+    WIDTH,
+    heat_maps,
+)
+from fmnist.training.callbacks import StopAtDivergence
+from fmnist.training.layer_health import (
+    dense_layers,
+    forward_and_backward,
+    log_health,
+    measure,
+    summary,
+)
 from fmnist.training.trainer import compiled_model
-from test_experiment import digest
 
 
 def model_and_probe(folder, model):
     config = composed(folder, *QUICK, f"model={model}")
-    dataset = create("data", config.data)
+    dataset = instantiate("data", config.data)
     probe = tf.constant(dataset.train.images[:64]), dataset.train.labels[:64]
     return compiled_model(config, dataset), probe
 

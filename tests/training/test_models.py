@@ -4,14 +4,16 @@ import keras
 import numpy as np
 import pytest
 
-from fmnist.config.instantiate import create
+from fmnist.config.instantiate import instantiate
 from fmnist.training.models import build
 from fmnist.training.trainer import compiled_model
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return create("data", {"_target_": "fmnist.data.digits", "validation_size": 9, "test_size": 9})
+    return instantiate(
+        "data", {"_target_": "fmnist.data.digits", "validation_size": 9, "test_size": 9}
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,61 +1,77 @@
 """Jobs of a sweep on a Ray cluster: Hydra's Ray launcher, hardened."""
 
+import importlib.util
 import logging
-import os
 import socket
 from collections.abc import Sequence
 from typing import Any
 
-import ray
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
-from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray, start_ray
-from hydra_plugins.hydra_ray_launcher.ray_launcher import RayLauncher
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
-from ray.exceptions import RayError
 
-from fmnist.sweeps import jobs
-from fmnist.common.errors import ConfigError, one_line
+from fmnist.common.errors import NOT_INSTALLED, ConfigError, one_line
 from fmnist.common.exits import sigterm_raises
-from fmnist.sweeps.plugins import entered
+from fmnist.sweeps import job_state
 
-PATIENCE = 10.0  # seconds for the cluster to answer
-LAST_WORDS = 30.0  # seconds for jobs that are stopped to say so
+CONNECT_TIMEOUT = 10.0  # seconds for the cluster to answer
+SHUTDOWN_TIMEOUT = 30.0  # seconds for jobs that are stopped to say so
 
 log = logging.getLogger(__name__)
-for quiet in ("hydra_plugins.hydra_ray_launcher", "ray._private.authentication"):
-    logging.getLogger(quiet).setLevel(logging.ERROR)
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
 
 
-def check(launcher: DictConfig) -> None:
+def check_address(address: Any) -> None:
     """Refuse an address at which nothing answers, for which Ray would wait minutes.
 
     Raises:
         ConfigError: if it is one, HOST:PORT; other ways to name a cluster are left to Ray.
     """
-    host, _, port = str(launcher.ray.init.address).rpartition(":")
+    host, _, port = str(address).rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         return
     try:
-        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
     except OSError as error:
         key = f"hydra.launcher.ray.init.address={host}:{port}"
         raise ConfigError(f"{key}: no Ray cluster answers there: {one_line(error)}") from error
 
 
-class JobsOnRay(RayLauncher):
+class ClusterLauncher(Launcher):
     """Launches all jobs at once as Ray's tasks; one that fails or is killed costs only itself.
 
     Ray does the jobs of a node that died again elsewhere: they go on from their last epoch, if the
     folder of the sweep lies on storage that all nodes share.
+
+    Args:
+        ray: `init`, the arguments of `ray.init`, and `remote`, those of `ray.remote`.
     """
+
+    def __init__(self, ray: DictConfig) -> None:
+        self.ray_cfg = ray
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra gives.
+
+        Raises:
+            ConfigError: if Ray is not installed, or if no cluster answers at the address.
+        """
+        if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
+            other = "or one after another: hydra/launcher=basic"
+            raise ConfigError(f"hydra/launcher=ray: {NOT_INSTALLED}, {other}")
+        check_address(self.ray_cfg.init.get("address"))
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Do the jobs; the first has the number `initial_job_idx`."""
-        assert self.config is not None
+        import ray
+        from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
+
         threads = self.config.training.threads or 1
         with open_dict(self.ray_cfg):
             self.ray_cfg.remote.setdefault("num_cpus", threads)
@@ -78,12 +94,13 @@ class JobsOnRay(RayLauncher):
         except KeyboardInterrupt:
             for task in tasks:
                 ray.cancel(task)
-            ray.wait(tasks, num_returns=len(tasks), timeout=LAST_WORDS)
+            ray.wait(tasks, num_returns=len(tasks), timeout=SHUTDOWN_TIMEOUT)
             raise
 
     def _begin(self, number: int, overrides: list[str]) -> Any:
         """Let Ray do a job when there is a processor for it."""
-        assert self.hydra_context is not None and self.config is not None
+        from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
+
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = f"job_id_for_{number}", number
@@ -91,21 +108,20 @@ class JobsOnRay(RayLauncher):
             self.hydra_context,
             self.ray_cfg.remote,
             config,
-            self.task_function,  # type: ignore[arg-type]
+            self.task_function,
             Singleton.get_state(),
         )
 
     def _returned(self, task: Any, number: int, overrides: list[str]) -> JobReturn:
         """Wait for a job; one whose process Ray gave up has failed."""
-        assert self.config is not None
+        import ray
+        from ray.exceptions import RayError
+
         try:
             done: JobReturn = ray.get(task)
             return done
         except RayError as error:
             reason = f"its process was killed, again and again: {one_line(error)[:200]}"
-            killed = jobs.Job(number, tuple(overrides), ended=True, error=reason)
+            killed = job_state.JobState(number, tuple(overrides), ended=True, error=reason)
             killed.save(str(self.config.hydra.sweep.dir))
-            return killed.returned()
-
-
-NAME = entered(JobsOnRay)
+            return killed.as_return()

@@ -1,0 +1,135 @@
+"""What MLflow records of a training while it lasts: metrics of each epoch, layer health."""
+
+import json
+from functools import partial
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.artifacts import list_artifacts
+from mlflow.entities import Metric
+from mlflow.tracking.multimedia import compress_image_size
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+from PIL import Image
+
+from fmnist.evidence.layer_health import QUANTITIES, TABLE
+from fmnist.reports.layer_health_maps import heat_maps
+from fmnist.tracking.delivery_queue import DeliveryQueue
+
+if TYPE_CHECKING:
+    from fmnist.training.progress import TrainingProgress
+
+SHOWN_FIRST = "val_accuracy"
+"""MLflow's comparison of runs draws the metric that was logged first."""
+
+PICTURES = "layer_health"  # the image with a slider over the epochs in MLflow's UI
+
+
+class TrainingLog:
+    """Sends each epoch to MLflow while the next one trains; epochs are counted from 1.
+
+    Comes behind the snapshot: an epoch that was reported is never trained again.
+
+    Args:
+        run_id: of the MLflow run.
+        queue: delivers what is sent.
+    """
+
+    def __init__(self, run_id: str, queue: DeliveryQueue) -> None:
+        self.run_id, self.queue, self.client = run_id, queue, MlflowClient()
+
+    def on_train_begin(self, progress: "TrainingProgress") -> None:
+        """Tag the run with the engine; report what a stopped process did not report."""
+        self.progress, self.moments = progress, 0
+        self.epochs = len(progress.epochs)
+        self.queue.enqueue(
+            partial(self.client.set_tag, self.run_id, "engine", progress.engine.name)
+        )
+        if progress.measures_health:
+            shown = json.dumps([{"path": TABLE, "type": "table"}])
+            self.queue.enqueue(
+                partial(self.client.set_tag, self.run_id, MLFLOW_LOGGED_ARTIFACTS, shown)
+            )
+        if self.epochs:
+            self.queue.enqueue(partial(self._report_missing, self.epochs))
+
+    def update(self) -> None:
+        """Report what is new: at the begin and at the end of an epoch."""
+        while self.moments < len(self.progress.health):
+            self.moments += 1
+            self.queue.enqueue(partial(self._log_health, self.moments))
+        while self.epochs < len(self.progress.epochs):
+            self.queue.enqueue(partial(self._report, self.epochs))
+            self.epochs += 1
+
+    def on_train_end(self) -> None:
+        """Log the last picture of layer health once more, where it is shown in full."""
+        if self.progress.measures_health:
+            picture = self._picture(len(self.progress.health))
+            self.queue.enqueue(
+                partial(self.client.log_image, self.run_id, picture, "plots/layer_health.png")
+            )
+
+    def _report_missing(self, epochs: int) -> None:
+        reported = self.client.get_metric_history(self.run_id, SHOWN_FIRST)
+        for epoch in sorted(set(range(epochs)) - {point.step - 1 for point in reported}):
+            self._report(epoch)
+
+    def _report(self, epoch: int) -> None:
+        """Report all metrics of an epoch in one request."""
+        values, moment = self.progress.epochs[epoch], self.progress.ended[epoch]
+        metrics = [
+            Metric(name, as_written(values[name]), moment, epoch + 1)
+            for name in dict.fromkeys([SHOWN_FIRST, *values])
+        ]
+        self.client.log_batch(self.run_id, metrics)
+
+    def _log_health(self, moments: int) -> None:
+        """Log the first `moments` measurements, but for what had been logged of them before."""
+        # By the id of the run MLflow would look through the models of all runs, too.
+        images = f"{self.client.get_run(self.run_id).info.artifact_uri}/images"
+        step = moments - 1
+        logged = [
+            file.path
+            for file in list_artifacts(artifact_uri=images)
+            if f"/{PICTURES}+step+{step}+" in file.path
+        ]
+        if not logged:
+            self._log_table(moments)
+            # MLflow's way to log an image in the background loses some when the process ends.
+            self.client.log_image(
+                self.run_id, self._picture(moments), key=PICTURES, step=step, synchronous=True
+            )
+        elif len(logged) == 1:  # stopped between the picture and its preview
+            self._log_preview(logged[0], self._picture(moments))
+
+    def _log_table(self, moments: int) -> None:
+        rows = [
+            [epoch, name, *map(float, values)]
+            for epoch, layers in enumerate(self.progress.health[:moments])
+            for name, values in zip(self.progress.layers, layers, strict=True)
+        ]
+        # As `mlflow.log_table` writes it, but that rounds to ten decimals, where gradients vanish.
+        table = {"columns": ["epoch", "layer", *QUANTITIES], "data": rows}
+        self.client.log_dict(self.run_id, table, TABLE)
+
+    def _log_preview(self, path: str, picture: Image.Image) -> None:
+        """Log the small copy that MLflow's `log_image` puts beside the picture at `path`."""
+        with TemporaryDirectory() as folder:
+            preview = Path(folder, f"{PurePosixPath(path).stem}+compressed.webp")
+            compress_image_size(picture).save(preview)
+            parent = str(PurePosixPath(path).parent)
+            self.client.log_artifact(self.run_id, str(preview), parent)
+
+    def _picture(self, moments: int) -> Image.Image:
+        return heat_maps(np.array(self.progress.health[:moments]), self.progress.planned)
+
+
+def as_written(value: float) -> float:
+    """Return what is a float32 as that is written, anything else as it is."""
+    with np.errstate(over="ignore"):
+        # As float: NumPy compares a float32 with a Python number in float32.
+        single = np.float32(value)
+        return float(str(single)) if float(single) == value else value

@@ -1,0 +1,1 @@
+"""Our sweepers and launchers, where Hydra looks for plugins; each imports its library when used."""

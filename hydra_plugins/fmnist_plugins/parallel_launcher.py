@@ -1,0 +1,101 @@
+"""Jobs of a sweep at once, on the processors of this machine: Hydra's joblib launcher, hardened."""
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from fmnist.common.errors import NOT_INSTALLED, ConfigError
+from fmnist.common.exits import sigterm_raises
+from fmnist.sweeps import job_state
+from fmnist.training.devices import usable_processors
+
+log = logging.getLogger(__name__)
+
+
+class ParallelLauncher(Launcher):
+    """Launches as many jobs at once as there are processors; one that is killed costs only itself.
+
+    If a worker dies, joblib ends all others. The jobs that were under way then go on one at a
+    time, each from its last epoch: a job whose process dies once more, alone, has failed.
+
+    Args:
+        n_jobs: how many at once; -1: as many as the threads of each leave processors for.
+        options: of joblib.Parallel.
+    """
+
+    def __init__(self, n_jobs: int, **options: Any) -> None:
+        self.n_jobs, self.options = n_jobs, options | {"batch_size": 1}
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra gives.
+
+        Raises:
+            ConfigError: if joblib is not installed, or if the number of jobs is none.
+        """
+        if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+            other = "or one after another: hydra/launcher=basic"
+            raise ConfigError(f"hydra/launcher=joblib: {NOT_INSTALLED}, {other}")
+        from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+
+        if not isinstance(self.n_jobs, int) or self.n_jobs == 0:
+            raise ConfigError(
+                f"hydra.launcher.n_jobs={self.n_jobs}: must be at least 1, or -1: as many as fit"
+            )
+        if self.n_jobs == -1:
+            self.n_jobs = max(1, usable_processors() // (config.training.threads or 1))
+        self.sweep_dir = str(config.hydra.sweep.dir)
+        self.joblib = JoblibLauncher(n_jobs=self.n_jobs, **self.options)
+        self.joblib.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Do the jobs; the first has the number `initial_job_idx`."""
+        log.info(
+            f"{len(job_overrides)} jobs, {self.n_jobs} at once; "
+            f"what each logs: {self.sweep_dir}/*/train.log"
+        )
+        with sigterm_raises():
+            return self._launch([list(one) for one in job_overrides], initial_job_idx)
+
+    def _launch(self, job_overrides: list[list[str]], first: int) -> list[JobReturn]:
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+        try:
+            return list(self.joblib.launch(job_overrides, first))
+        except TerminatedWorkerError:
+            return self._one_by_one(job_overrides, first)
+
+    def _one_by_one(self, job_overrides: list[list[str]], first: int) -> list[JobReturn]:
+        """Do the jobs that were under way one at a time, then all that had not begun."""
+        done: list[JobReturn] = []
+        for place, overrides in enumerate(job_overrides):
+            job = job_state.find(self.sweep_dir, first + place)
+            if job is None and place > 0:  # nor have those behind it
+                return done + self._launch(job_overrides[place:], first + place)
+            if job is None or not job.ended:
+                done.append(self._alone(overrides, first + place))
+            else:
+                done.append(job.as_return())
+        return done
+
+    def _alone(self, overrides: list[str], number: int) -> JobReturn:
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+        try:
+            done: JobReturn = next(iter(self.joblib.launch([overrides], number)))
+            return done
+        except TerminatedWorkerError:
+            killed = job_state.JobState(
+                number, tuple(overrides), ended=True, error="its process was killed, twice"
+            )
+            killed.save(self.sweep_dir)
+            return killed.as_return()
