@@ -264,7 +264,7 @@ def told_once(process: Process) -> list[str]:
 def server_never_back(bench: Bench) -> Outcome:
     """Let the tracking server die in mid-training; `resume` sends all when there is another."""
     outcome, port, trial = Outcome(), free_port(), bench.trial("never-back", alone=True)
-    trial.uri, trial.asked = f"http://127.0.0.1:{port}", (*trial.asked, "tracking.patience=5")
+    trial.uri, trial.asked = f"http://127.0.0.1:{port}", (*trial.asked, "tracking.timeout=5")
     with server(trial.folder, port):
         process = trial.started(TRAINING)
     problems = process.one_error(f"python train.py resume={trial.run_id}")

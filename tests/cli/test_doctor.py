@@ -34,7 +34,7 @@ def keras_home(tmp_path, monkeypatch, small_arrays):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     cache = write_idx(download.cache_folder(), small_arrays)
     system = write_idx(tmp_path / "system", small_arrays)
-    monkeypatch.setattr(fetch, "SYSTEM_FOLDER", system)
+    monkeypatch.setattr(download, "SYSTEM_FOLDER", system)
     for path in cache.iterdir():
         monkeypatch.setitem(download.SUMS, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
     return cache
@@ -59,7 +59,7 @@ def dies(*arguments: object) -> None:
 def left_running(folder, monkeypatch, *overrides: str) -> str:
     """Train until the model is to be logged, and leave the run as a killed process does."""
     with monkeypatch.context() as patched, pytest.raises(Died):
-        patched.setattr(experiment, "record", dies)
+        patched.setattr(run, "record", dies)
         run.run(composed(folder, *QUICK, "callbacks.layer_health=null", *overrides))
     run_id = runs_in(folder)[0].info.run_id
     mlflow.MlflowClient().update_run(run_id, "RUNNING")

@@ -27,8 +27,8 @@ def place(tmp_path, small_arrays, monkeypatch):
         name: hashlib.sha256(gzip.decompress((folder / f"{name}.gz").read_bytes())).hexdigest()
         for name in DIMENSIONS
     }
-    monkeypatch.setattr(fetch, "SUMS", sums)
-    monkeypatch.setattr(fetch, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.setattr(download, "SUMS", sums)
+    monkeypatch.setattr(download, "SYSTEM_FOLDER", tmp_path / "system")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("PATH", "")  # no apt-get
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))

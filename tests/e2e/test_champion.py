@@ -23,6 +23,7 @@ from fmnist.common.errors import ImageError, PromotionError, TrackingError
 from fmnist.data.datasets import digits
 from fmnist.inference import server
 from fmnist.registry import versions
+from fmnist.tracking import model as tracked_model
 from fmnist.tracking import studies
 from fmnist.tracking.store import Store
 
@@ -120,7 +121,7 @@ def test_predict_draws_what_the_model_saw(uri, tmp_path, capsys, monkeypatch):
 
 
 @contextmanager
-def server(uri: str, *command: str, cwd: Path = PROJECT):
+def serving(uri: str, *command: str, cwd: Path = PROJECT):
     path = f"{Path(sys.executable).parent}{os.pathsep}{ENVIRONMENT['PATH']}"
     process = subprocess.Popen(
         [sys.executable, "-m", *command, "--port", str(PORT)],
@@ -207,7 +208,7 @@ def answers_until_version_2(client: int) -> list[tuple[str, float]]:
 
 
 def test_the_served_champion(uri, capsys):
-    with server(uri, "fmnist", "serve") as process:
+    with serving(uri, "fmnist", "serve") as process:
         status, content, headers = post({"inputs": IMAGES[:3].tolist()})
         assert (status, headers["model-version"]) == (200, "1")
         answers = json.loads(content)["predictions"]
@@ -243,7 +244,7 @@ def test_mlflow_serves_it_from_another_folder(uri, folder, tmp_path):
         "models:/fmnist@champion/serving_input_example.json", dst_path=str(tmp_path)
     )
     command = ["mlflow", "models", "serve", "-m", "models:/fmnist@champion"]
-    with server(uri, *command, "--env-manager", "local", cwd=tmp_path):
+    with serving(uri, *command, "--env-manager", "local", cwd=tmp_path):
         status, content, _ = post(Path(example).read_bytes())
     assert status == 200
     assert list(json.loads(content)["predictions"][0]) == list("0123456789")
@@ -260,7 +261,7 @@ def test_an_altered_champion_is_not_used(uri, folder):
 
 def test_a_server_goes_on_if_the_new_champion_cannot_be_loaded(uri, capsys, monkeypatch):
     expected = versions.version_at(2).tags["model.digest"]
-    monkeypatch.setattr(model_artifact, "digest", lambda folder: expected)
+    monkeypatch.setattr(tracked_model, "digest", lambda folder: expected)
     champion = server.Champion()
     monkeypatch.undo()
     champion.renew()

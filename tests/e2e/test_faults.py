@@ -128,7 +128,7 @@ def test_a_server_may_go_and_come_back(tmp_path, references):
     folders = {patience: tmp_path / patience for patience in ("60", "1")}
     with mlflow_server(tmp_path, port) as uri:
         patient, impatient = (
-            Started(folder, *SIZED, f"tracking.uri={uri}", f"tracking.patience={patience}")
+            Started(folder, *SIZED, f"tracking.uri={uri}", f"tracking.timeout={patience}")
             for patience, folder in folders.items()
         )
         patient.reaches(3), impatient.reaches(3)
@@ -184,7 +184,7 @@ def test_a_run_outlasts_a_full_disk_two_interrupts_and_a_locked_store(
         time.sleep(0.2)
     status, _, errors = process.ends()
     assert status in (128 + signal.SIGINT, -signal.SIGINT)  # the second one at the very end
-    assert errors.splitlines() == [f"stopped by SIGINT; {way_on}"]
+    assert errors.splitlines() == [f"stopped by SIGINT; {resume_command}"]
 
     process = resumed(tmp_path, tracked.info.run_id).prints("epoch", "| best")
     with closing(sqlite3.connect(tmp_path / "mlflow.db", timeout=30)) as other:

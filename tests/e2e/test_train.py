@@ -77,8 +77,8 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(study_command):
         own = [run for run in children if run.data.params["model"] == variant["name"]]
         expected = {run.data.params["seed"]: run.data.metrics["best_val_accuracy"] for run in own}
         assert variant["values"] == expected
-    assert content["statement"]["variants"] == 2 and content["statement"]["seeds"] == [1, 2]
-    assert content["variants"][0]["name"] == content["statement"]["baseline"] == "relu"
+    assert content["design"]["variants"] == 2 and content["design"]["seeds"] == [1, 2]
+    assert content["variants"][0]["name"] == content["design"]["baseline"] == "relu"
     page = mlflow.artifacts.load_text(f"{study.info.artifact_uri}/comparison/comparison.html")
     assert page.count('src="data:image/png;base64,') == 6
     [conclusion] = content["conclusions"]
@@ -200,7 +200,7 @@ def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
     [tracked] = runs_in(tmp_path)
     store = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/mlflow.db"
     resume_command = f"{store} python train.py resume={tracked.info.run_id}"
-    assert errors.splitlines() == [f"stopped by {name}; it goes on by: {way_on}"]
+    assert errors.splitlines() == [f"stopped by {name}; it goes on by: {resume_command}"]
     assert tracked.info.status == "KILLED"
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert len(client.get_metric_history(tracked.info.run_id, "val_loss")) >= 3

@@ -87,7 +87,7 @@ def champion() -> int:
     return int(versions.version_of("champion"))
 
 
-def versions() -> list[int]:
+def all_versions() -> list[int]:
     found = mlflow.MlflowClient().search_model_versions(f"name = '{MODEL}'")
     return sorted(int(version.version) for version in found)
 
@@ -156,7 +156,7 @@ def test_the_same_promotion_twice_at_once_makes_one_version(copied_rates):
     # one of them finds that there is a champion by now, for which --first is no answer
     assert sorted(process.exitcode for process in racing) == [0, 1]
     mlflow.set_tracking_uri(uri)
-    assert versions() == [champion()] and line() == [("promoted", None, str(champion()))]
+    assert all_versions() == [champion()] and line() == [("promoted", None, str(champion()))]
 
 
 def killed_at(write: int, champion_store: Path, folder: Path) -> tuple[str, int | None]:
@@ -182,7 +182,7 @@ def test_a_promotion_killed_between_any_two_steps_is_finished_by_the_next(copied
             seen.add((champion(), line()[-1][0]))
             assert mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
             again = promote(uri, 2)
-            assert champion() == 2 and versions() == [1, 2]
+            assert champion() == 2 and all_versions() == [1, 2]
             decisions = find_decision_log().decisions()
             promoted = [run for run in decisions if run.data.tags["outcome"] == "promoted"]
             assert [run.data.tags["version"] for run in promoted] == ["1", "2"]

@@ -43,20 +43,20 @@ def client() -> mlflow.MlflowClient:
     return mlflow.MlflowClient()
 
 
-def studies(store: Store) -> tuple[str, str]:
+def study_ids(store: Store) -> tuple[str, str]:
     first, _, second = (row[0] for row in studies.studies(store))
     return first, second
 
 
 def promote(store: Store, place: int, rules: Promotion = RULES, **options):
-    return promotion.promote(store, studies(store)[place], rules, **options)
+    return promotion.promote(store, study_ids(store)[place], rules, **options)
 
 
 def aliases() -> dict[str, int]:
     return {k: int(v) for k, v in client().get_registered_model(MODEL).aliases.items()}
 
 
-def versions() -> dict[int, dict[str, str]]:
+def all_versions() -> dict[int, dict[str, str]]:
     return {int(v.version): v.tags for v in client().search_model_versions(f"name = '{MODEL}'")}
 
 
@@ -88,7 +88,7 @@ def test_champions_follow_one_another_on_evidence(store):
     assert aliases() == {"champion": 2}
     accuracies = [run.data.metrics["best_val_accuracy"] for run in runs_at("0.1")]
     assert run_of(2).data.metrics["best_val_accuracy"] == max(accuracies)
-    tags = versions()[2]
+    tags = all_versions()[2]
     assert tags["outcome"] == "promoted" and tags["reason"] == second.reason
     assert float(tags["effect"]) == pytest.approx(second.difference.estimate.mean)
     assert float(tags["test_accuracy"]) == run_of(2).data.metrics["best_test_accuracy"]
@@ -104,7 +104,7 @@ def test_the_record_has_all_that_the_decision_rests_on(store):
     assert kept["reason"] == decision.reason and kept["who"] and kept["when"]
     assert kept["challenger"]["values"].keys() == {"1", "2", "3"}
     assert kept["difference"]["p"] == pytest.approx(decision.difference.p)
-    assert kept["facts"]["data.fingerprint"] == run_of(1).data.tags["data.fingerprint"]
+    assert kept["provenance"]["data.fingerprint"] == run_of(1).data.tags["data.fingerprint"]
     assert len(kept["checks"]) == 9 and kept["rules"]["alpha"] == 0.05
     page = (folder / "decision.html").read_text()
     for part in (decision.reason, "bit for bit", "corrected p", kept["study"]):
@@ -125,7 +125,7 @@ def test_without_evidence_the_champion_stays(store, rules, said):
     assert decision.reason.startswith("The champion stays 0.01 (version 1): 0.1 against 0.01: ")
     assert said in decision.reason
     assert aliases() == {"champion": 1, "challenger": 2}
-    assert versions()[2]["outcome"] == "kept"
+    assert all_versions()[2]["outcome"] == "kept"
 
 
 def test_the_best_challenger_is_weighed_also_if_the_champion_is_better(store):
@@ -135,7 +135,7 @@ def test_the_best_challenger_is_weighed_also_if_the_champion_is_better(store):
     assert decision.challenger.variant == "0.003" and decision.difference.estimate.mean < 0
     assert aliases() == {"champion": 1, "challenger": 2}
     # The champion's variant, which did not run in that study, comes from its own.
-    promotion.promote(store, studies(store)[1], RULES)
+    promotion.promote(store, study_ids(store)[1], RULES)
     worse = promote(store, 0)
     assert worse.champion == 3 and worse.incumbent.variant == "0.1"
     assert worse.challenger.variant == "0.01" and worse.difference.estimate.mean < 0
@@ -147,7 +147,7 @@ def test_the_first_champion_needs_evidence_or_first(store):
     assert decision.reason == (
         "There is no champion yet: 0.1 ran alone, against nothing; --first makes it the champion."
     )
-    assert aliases() == {} and versions() == {}
+    assert aliases() == {} and all_versions() == {}
     decision = promote(store, 1, first=True)
     assert decision.outcome is Outcome.promoted and decision.incumbent is None
     assert "without evidence" in decision.reason and aliases() == {"champion": 1}
@@ -162,13 +162,13 @@ def test_a_dry_run_changes_nothing(store):
     assert not client().search_registered_models()
     assert client().get_experiment_by_name(EXPERIMENT) is None
     promote(store, 0)
-    before = aliases(), versions()
+    before = aliases(), all_versions()
     assert promote(store, 1, dry_run=True).outcome is Outcome.promoted
-    assert (aliases(), versions()) == before
+    assert (aliases(), all_versions()) == before
 
 
 def test_an_incomplete_variant_is_refused(store):
-    first = studies(store)[0]
+    first = study_ids(store)[0]
     run = runs_at("0.01")[0]
     client().set_terminated(run.info.run_id, "FAILED")
     decision = promotion.promote(store, first, RULES)
@@ -234,13 +234,13 @@ def test_a_spoilt_challenger_is_refused(store, spoil, said):
     spoil(mlflow.get_run(chosen))  # ... and, where that can be, as challengers
     decision = promote(store, 0)
     assert decision.outcome is Outcome.refused and said in decision.reason
-    assert aliases() == {"challenger": 1} and versions()[1]["outcome"] == "refused"
+    assert aliases() == {"challenger": 1} and all_versions()[1]["outcome"] == "refused"
 
 
 def test_a_fall_on_one_class_is_refused(store):
     promote(store, 0)
     weak = runs_at("0.003")[0]
-    uri = f"models:/{registry.logged_model_id(weak)}"
+    uri = f"models:/{versions.logged_model_id(weak)}"
     *_, drop = examine(uri, weak.info.run_id, None, run_of(1).info.run_id, 0.15)
     assert (drop.name, drop.passed) == ("classes", False)
     assert re.fullmatch(r"\d: -\d\d\.\d points against the incumbent's model, .*", drop.found)
@@ -308,14 +308,14 @@ def test_first_is_the_way_out_where_the_champion_cannot_be_weighed(store):
 def test_a_version_registered_by_hand_is_as_good_as_ours(store):
     chosen = mlflow.get_run(promote(store, 0, dry_run=True).challenger.run_id)
     open_decision_log(store)
-    mlflow.register_model(f"models:/{registry.logged_model_id(chosen)}", MODEL)
+    mlflow.register_model(f"models:/{versions.logged_model_id(chosen)}", MODEL)
     assert promote(store, 0).champion == 1 and promote(store, 1).champion == 2
     assert rollback(store, None, "back").champion == 1
     assert versions.load_champion()[0] == 1
 
 
 def test_a_variant_with_an_unfinished_run_is_refused_also_where_no_seeds_were_planned(store):
-    first = studies(store)[0]
+    first = study_ids(store)[0]
     statement = json.loads(mlflow.get_run(first).data.tags[STUDY_TAG])
     client().set_tag(first, STUDY_TAG, json.dumps(statement | {"seeds": []}))
     client().set_terminated(runs_at("0.01")[0].info.run_id, "FAILED")
@@ -382,7 +382,7 @@ def test_a_champion_set_up_otherwise_cannot_be_compared(store):
 
 
 def test_a_metric_that_is_not_of_the_logged_model_is_refused(store):
-    first = studies(store)[0]
+    first = study_ids(store)[0]
     statement = json.loads(mlflow.get_run(first).data.tags[STUDY_TAG])
     client().set_tag(first, STUDY_TAG, json.dumps(statement | {"metric": "last_val_accuracy"}))
     decision = promote(store, 0)

@@ -26,16 +26,16 @@ def original(run, store):
 
 
 @pytest.fixture
-def reproduce(original, tmp_path, monkeypatch):
+def reproduced(original, tmp_path, monkeypatch):
     """Train it again, and return what came of it and the new run."""
     monkeypatch.chdir(tmp_path)
 
-    def reproduce(run):
+    def again(run):
         opened = original[0]
         answer = reproduce.reproduce(opened, run, tolerance=0.01)
         return answer, mlflow.search_runs([run.info.experiment_id], output_format="list")[0]
 
-    return reproduce
+    return again
 
 
 def artifact_path(run, name: str) -> Path:
@@ -43,9 +43,9 @@ def artifact_path(run, name: str) -> Path:
 
 
 @pytest.mark.parametrize("engine", [1, 2])
-def test_the_same_code_and_data_give_the_same_bits(original, reproduce, engine):
+def test_the_same_code_and_data_give_the_same_bits(original, reproduced, engine):
     opened, first = original[0], original[engine]
-    answer, second = reproduce(first)
+    answer, second = reproduced(first)
     assert answer.status == reproduce.IDENTICAL
     assert answer.words == "bit-for-bit identical: weights and metrics of every epoch (2)"
     tags = second.data.tags
@@ -63,7 +63,7 @@ def test_the_same_code_and_data_give_the_same_bits(original, reproduce, engine):
     assert first.info.run_id in counted and second.info.run_id not in counted
 
 
-def test_the_first_epoch_that_differs_is_named(original, reproduce):
+def test_the_first_epoch_that_differs_is_named(original, reproduced):
     first = original[1]
     path = artifact_path(first, reproduce.DIGESTS)
     kept = path.read_text()
@@ -71,7 +71,7 @@ def test_the_first_epoch_that_differs_is_named(original, reproduce):
     digests["epochs"][1]["weights"] = digests["last"] = "0" * 64
     path.write_text(json.dumps(digests))
     try:
-        answer, second = reproduce(first)
+        answer, second = reproduced(first)
         assert answer.status == reproduce.WITHIN_TOLERANCE
         assert answer.words.startswith("the same within tolerance: first difference at epoch 2, ")
         metric = {"key": "val_loss", "value": 3 * first.data.metrics["val_loss"], "step": 2}

@@ -151,7 +151,7 @@ def test_an_outbox_delivers_in_order_what_failed_at_first(caplog):
             raise failures.pop()
         delivered.append(1)
 
-    with delivery_queue.opened(patience=10) as opened:
+    with delivery_queue.opened(timeout=10) as opened:
         opened.send(first)
         opened.send(lambda: delivered.append(2))
         opened.flush()
@@ -161,10 +161,10 @@ def test_an_outbox_delivers_in_order_what_failed_at_first(caplog):
 
 
 def test_an_outbox_tells_now_and_then_that_its_process_lives(monkeypatch):
-    monkeypatch.setattr(outbox, "PULSE", 0.05)
+    monkeypatch.setattr(delivery_queue, "HEARTBEAT_INTERVAL", 0.05)
     beats = []
-    with delivery_queue.opened(patience=1) as opened:
-        opened.pulse = lambda: beats.append(time.monotonic())
+    with delivery_queue.opened(timeout=1) as opened:
+        opened.heartbeat = lambda: beats.append(time.monotonic())
         time.sleep(1)
     assert len(beats) >= 3
 
@@ -191,7 +191,7 @@ def test_an_outbox_gives_up_when_its_patience_is_over():
     def fails():
         raise OSError("still down")
 
-    with delivery_queue.opened(patience=0.5) as opened:
+    with delivery_queue.opened(timeout=0.5) as opened:
         opened.send(fails)
         started = time.monotonic()
         with pytest.raises(UndeliveredError, match="still down"):

@@ -13,7 +13,8 @@ import tensorflow as tf
 from conftest import ENVIRONMENT, PROJECT, QUICK, composed, runs_in
 from fmnist.config.instantiate import instantiate
 from fmnist.config.schema import Engine
-from fmnist.training import compiled_epoch, models, trainer
+from fmnist.training import compiled_epoch as engine
+from fmnist.training import models, trainer
 from fmnist.training.compiled_epoch import CannotCompile, compiled_epoch, needs_every_batch, state
 from fmnist.training.xla_layers import AlphaDropout, Dropout, clone_for_xla, selu
 
@@ -81,7 +82,7 @@ def test_both_engines_come_to_the_same_weights_statistics_and_scores(
     assert len(set(history["learning_rate"])) == max(1, epochs - 1)
     config = composed(tracked, *QUICK, *overrides)
     untrained = trainer.compiled_model(config, digits)
-    compiled_epoch.build_state(untrained)
+    engine.build_state(untrained)
     for ours, theirs, start in zip(state(compiled), state(stock), state(untrained), strict=True):
         ours, theirs, start = (np.asarray(v, float) for v in (ours, theirs, start))
         moved = np.abs(theirs - start).max()
@@ -158,11 +159,11 @@ def test_a_model_of_the_compiled_engine_is_stock_keras_and_loads_without_this_pa
 def test_runs_of_one_architecture_share_a_program_and_keep_their_own_weights(tracked, digits):
     first, _, _ = trained(tracked, digits, "model.width=31", "seed=1")
     weights = first.get_weights()
-    made = len(compiled_epoch.programs)
+    made = len(engine.programs)
     second, history, _ = trained(
         tracked, digits, "model.width=31", "seed=2", "optimizer.learning_rate=0.02"
     )
-    assert len(compiled_epoch.programs) == made
+    assert len(engine.programs) == made
     assert history["learning_rate"] == [0.02, 0.02] and second.optimizer.iterations == 2 * 38
     program = compiled_epoch(second, digits.train, 32, [])
     assert program.step.experimental_get_tracing_count() == 1  # for the short last batch, too
@@ -170,7 +171,7 @@ def test_runs_of_one_architecture_share_a_program_and_keep_their_own_weights(tra
         np.testing.assert_array_equal(one, kept)
         assert one.size < 2 or np.any(one != other)
     trained(tracked, digits, "model.width=31", "optimizer.momentum=0.9")
-    assert len(compiled_epoch.programs) == made + 1
+    assert len(engine.programs) == made + 1
 
 
 def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
@@ -275,7 +276,7 @@ def test_callbacks_that_need_every_batch_are_known(digits, callback, needed):
 def test_what_the_first_epoch_does_not_need_is_not_imported_before_it():
     code = """
 import sys
-from fmnist import terminal
+from fmnist.common import startup as terminal
 with terminal.without_modules("matplotlib", "sklearn"):
     from fmnist import training
 assert not {"matplotlib", "sklearn"} & set(sys.modules)
