@@ -90,14 +90,15 @@ def compare(options: argparse.Namespace) -> None:
     from fmnist.cli import ui
     from fmnist.evidence.comparison import StudyDesign, comparison
     from fmnist.reports import comparison_report
-    from fmnist.tracking import artifacts, studies
+    from fmnist.tracking import artifacts, studies, study_comparison, study_runs
     from fmnist.tracking.store import existing_store
 
     store = existing_store(None if options.study else options.experiment)
     if options.runs or options.filter:
-        statement, runs = StudyDesign(), studies.runs_of(store, options.filter)
+        statement, runs = StudyDesign(), study_runs.runs_of(store, options.filter)
     else:
-        store, statement, runs = studies.load(store, options.study or studies.latest(store))
+        study = study_runs.load(store, options.study or studies.latest(store))
+        store, statement, runs = study.store, study.design, study.runs
     asked = {
         "metric": options.metric,
         "by": tuple(options.by.split(",")) if options.by else None,
@@ -107,7 +108,7 @@ def compare(options: argparse.Namespace) -> None:
     answer = comparison(runs, statement.with_overrides(**asked), allow=options.allow.split(","))
     healths = artifacts.health(answer)
     if options.format == "html":
-        print(comparison_report.html(answer, healths, studies.pictures(answer, healths)))
+        print(comparison_report.html(answer, healths, study_comparison.pictures(answer, healths)))
     elif options.format == "json":
         print(comparison_report.as_json(answer, healths))
     elif options.format == "markdown":
@@ -128,12 +129,14 @@ def add_studies(parser: argparse.ArgumentParser) -> None:
 
 def studies(options: argparse.Namespace) -> None:
     """Print a table of the studies."""
+    from dataclasses import astuple
+
     from fmnist.common.terminal import table
     from fmnist.tracking import studies
     from fmnist.tracking.store import existing_store
 
-    found = studies.studies(existing_store(options.experiment))
-    print(table(["STUDY", "name", "begun", "status", "question"], found))
+    rows = [astuple(study) for study in studies.all_studies(existing_store(options.experiment))]
+    print(table(["STUDY", "name", "begun", "status", "question"], rows))
 
 
 def add_ui(parser: argparse.ArgumentParser) -> None:

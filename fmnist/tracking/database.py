@@ -17,7 +17,7 @@ from fmnist.tracking.store_uri import sqlite_file
 
 def version_here() -> str:
     """Return the revision that this MLflow gives a database."""
-    return str(_script().get_current_head())
+    return str(_migrations().get_current_head())
 
 
 def version_there(uri: str) -> str | None:
@@ -35,30 +35,30 @@ def version_there(uri: str) -> str | None:
 
 
 def is_older(revision: str) -> bool:
-    """Tell whether this MLflow knows how to migrate from `revision` of a database."""
-    return revision in {one.revision for one in _script().walk_revisions()}
+    """Tell whether this MLflow can migrate a database of this revision."""
+    return revision in {script.revision for script in _migrations().walk_revisions()}
 
 
 def migrate(uri: str) -> str:
-    """Bring a database to this MLflow's schema; say where the former one was copied to.
+    """Migrate a database to this MLflow's schema; say where the copy of the former one is.
 
-    Only a SQLite file is copied; a database on a server is its administrator's to copy.
+    Only a SQLite file is copied; a database on a server is for its administrator to copy.
     """
-    said = "no copy was made"
+    copied = "no copy was made"
     if database := sqlite_file(uri):
         backup = Path(f"{database}.before-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
         with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(backup)) as new:
             old.backup(new)
-        said = f"the former one is {backup}"
+        copied = f"the former one is {backup}"
     engine = sqlalchemy.create_engine(uri)
     try:
-        utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
+        utils._upgrade_db(engine)  # type: ignore[no-untyped-call]  # MLflow has no public one
     finally:
         engine.dispose()
-    return said
+    return copied
 
 
-def _script() -> ScriptDirectory:
+def _migrations() -> ScriptDirectory:
     config = Config()
     config.set_main_option("script_location", str(Path(db_migrations.__file__).parent))
     return ScriptDirectory.from_config(config)
