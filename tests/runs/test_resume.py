@@ -1,7 +1,6 @@
 """A stopped run goes on to the same weights; what a silent store does not take is sent later."""
 
 import json
-import time
 from pathlib import Path
 
 import keras
@@ -14,8 +13,6 @@ from fmnist.common.errors import ConfigError
 from fmnist.common.files import is_held, only_one, replacing
 from fmnist.config import recorded
 from fmnist.runs.run import run
-from fmnist.tracking import delivery_queue
-from fmnist.tracking.delivery_queue import UndeliveredError
 from fmnist.training.callbacks import Checkpoint, StopAtDivergence
 from fmnist.training.state import Snapshot
 
@@ -143,32 +140,6 @@ def test_a_checkpoint_may_name_the_epoch(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["01.keras", "02.keras"]
 
 
-def test_an_outbox_delivers_in_order_what_failed_at_first(caplog):
-    delivered, failures = [], [OSError("down"), OSError("down")]
-
-    def first():
-        if failures:
-            raise failures.pop()
-        delivered.append(1)
-
-    with delivery_queue.opened(timeout=10) as opened:
-        opened.send(first)
-        opened.send(lambda: delivered.append(2))
-        opened.flush()
-        assert delivered == [1, 2]
-        assert opened.call_with_retry(lambda: 3) == 3
-    assert len(caplog.messages) == 1 and "training goes on" in caplog.messages[0]
-
-
-def test_an_outbox_tells_now_and_then_that_its_process_lives(monkeypatch):
-    monkeypatch.setattr(delivery_queue, "HEARTBEAT_INTERVAL", 0.05)
-    beats = []
-    with delivery_queue.opened(timeout=1) as opened:
-        opened.heartbeat = lambda: beats.append(time.monotonic())
-        time.sleep(1)
-    assert len(beats) >= 3
-
-
 def test_a_callback_that_would_undo_a_resumption_is_refused(config):
     asked = "+callbacks.x._target_=keras.callbacks.BackupAndRestore"
     with pytest.raises(ConfigError, match=r"callbacks\.x: not needed"):
@@ -185,18 +156,6 @@ def test_a_csv_log_goes_on_as_if_nothing_had_happened(tmp_path, dies):
     header, *rows = (tmp_path / "log.csv").read_bytes().split(b"\r\n")[:-1]
     assert header.startswith(b"epoch,accuracy")
     assert [row.partition(b",")[0] for row in rows] == [b"0", b"1", b"2"]
-
-
-def test_an_outbox_gives_up_when_its_patience_is_over():
-    def fails():
-        raise OSError("still down")
-
-    with delivery_queue.opened(timeout=0.5) as opened:
-        opened.send(fails)
-        started = time.monotonic()
-        with pytest.raises(UndeliveredError, match="still down"):
-            opened.flush()
-        assert time.monotonic() - started < 5
 
 
 def changed(text: str, path: str, value: object) -> str:
