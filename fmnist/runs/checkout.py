@@ -26,15 +26,7 @@ REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_
 
 
 def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
-    """Run `python -m fmnist ARGUMENTS` with the code and the libraries of `run`.
-
-    Args:
-        run: which recorded them.
-        arguments: of the command.
-        uri: of the tracking store.
-
-    Returns:
-        The exit status.
+    """Run `python -m fmnist ARGUMENTS` with the code and libraries of `run`; return its status.
 
     Raises:
         ReproductionError: if commit, changes or libraries cannot be had.
@@ -135,21 +127,13 @@ def environment(run: Run, folder: Path) -> Path:
 
 
 def _install(requirements: Path, folder: Path) -> Path:
-    """Return the Python of a new environment; made by uv, which is quicker, if it is there."""
+    """Return the Python of a new environment with these requirements and no others."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
-    options = ["--no-deps", "-r", str(requirements)]
-    commands = [
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", *options],
-    ]
-    if uv:
-        commands = [
-            [uv, "venv", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--python", str(python), *options],
-        ]
-    for command in commands:
-        name = f"{Path(command[0]).name} {command[1]}"
+    install = [str(python), "-m", "pip", "install", "--no-deps", "-r", str(requirements)]
+    for name, command in {
+        "python -m venv": [sys.executable, "-m", "venv", str(folder)],
+        "pip install": install,
+    }.items():
         _check(name, subprocess.run(command, capture_output=True))
     return python
 

@@ -18,14 +18,13 @@ from fmnist.config.schema import SCORES, Config
 from fmnist.data.datasets import Dataset
 from fmnist.evidence.predictions import Predictions
 from fmnist.runs import resume
-from fmnist.runs.resume import ResumableRun
 from fmnist.tracking import run_log
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.model import log_model
 from fmnist.tracking.retry import call_with_retry
 from fmnist.tracking.run_differences import run_differences
 from fmnist.tracking.run_inputs import RunInputs
-from fmnist.tracking.store import Run, Store, open_store
+from fmnist.tracking.store import Run, open_store
 from fmnist.tracking.tags import NOTE_TAG, STOPPED_TAG
 from fmnist.tracking.tracked_run import tracked_run
 from fmnist.tracking.training_log import TrainingLog
@@ -128,13 +127,9 @@ def prepare(config: Config, context: JobContext, original: Run | None) -> RunInp
     elif study := context.study_run_id:
         find = partial(resume.of_study, store, study, config, dataset)
         earlier = call_with_retry(find, timeout)
-    return _inputs(store, earlier, RunInputs(store, config, dataset, context, original=original))
-
-
-def _inputs(store: Store, earlier: ResumableRun | None, inputs: RunInputs) -> RunInputs:
-    if earlier is None:
-        return inputs
-    return dataclasses.replace(inputs, config=earlier.config, earlier=earlier.run)
+    if earlier:
+        return RunInputs(store, earlier.config, dataset, context, earlier.run, original)
+    return RunInputs(store, config, dataset, context, original=original)
 
 
 def with_threads(config: Config, context: JobContext) -> Config:

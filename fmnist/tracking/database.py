@@ -1,16 +1,17 @@
 """The version of a database, read before MLflow connects, which might migrate it."""
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from mlflow.store import db_migrations
-from mlflow.store.db import utils
 
 from fmnist.tracking.store_uri import sqlite_file
 
@@ -26,12 +27,8 @@ def version_there(uri: str) -> str | None:
     Raises:
         SQLAlchemyError: if it cannot be read.
     """
-    engine = sqlalchemy.create_engine(uri)
-    try:
-        with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
-    finally:
-        engine.dispose()
+    with _connection(uri) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def is_older(revision: str) -> bool:
@@ -50,15 +47,27 @@ def migrate(uri: str) -> str:
         with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(backup)) as new:
             old.backup(new)
         copied = f"the former one is {backup}"
-    engine = sqlalchemy.create_engine(uri)
-    try:
-        utils._upgrade_db(engine)  # type: ignore[no-untyped-call]  # MLflow has no public one
-    finally:
-        engine.dispose()
+    config = _config()
+    with _connection(uri) as config.attributes["connection"]:
+        command.upgrade(config, "heads")
     return copied
 
 
+@contextmanager
+def _connection(uri: str) -> Iterator[sqlalchemy.Connection]:
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
 def _migrations() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(db_migrations.__file__).parent))
-    return ScriptDirectory.from_config(config)
+    return config
