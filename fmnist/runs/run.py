@@ -242,13 +242,14 @@ def record(result: TrainedRun, dataset: Dataset) -> None:
 
 def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
     """Draw the run, by the names of the artifacts."""
-    from fmnist.reports import run_plots  # only now: the first epoch does not wait for matplotlib
+    # Only now: the first epoch does not wait for matplotlib.
+    from fmnist.reports import class_plots, run_plots
 
     predictions, best_epoch = result.predictions, result.scores.get("best_epoch")
     labels, names = predictions.labels, predictions.class_names
     return {
         "plots/learning_curves.png": run_plots.learning_curves(result.history, best_epoch),
-        "plots/confusion_matrix.png": run_plots.confusion_matrix(
+        "plots/confusion_matrix.png": class_plots.confusion_matrix(
             labels, predictions.classes, names
         ),
         "plots/confident_mistakes.png": run_plots.confident_mistakes(

@@ -49,7 +49,7 @@ class NamedKerasFlavor:
 
 
 def log_model(model: Any, dataset: Dataset) -> None:
-    """Log a `keras.Model`, which takes raw uint8 images, its digest and its summary, to the active run.
+    """Log a `keras.Model` of raw uint8 images, its digest and its summary, to the active run.
 
     It replaces what the run logged before it was stopped. MLflow links the scores that were logged
     before to the model. The requirements are stated, not inferred: inferring starts a second

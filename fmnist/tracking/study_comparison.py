@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fmnist.common.errors import ComparisonError, one_line
-from fmnist.evidence.comparison import Comparison, comparison
+from fmnist.evidence.comparison import Comparison, compare_variants
 from fmnist.evidence.layer_health import Health
 from fmnist.evidence.predictions import accuracy_by_class, disagreement
 from fmnist.reports import class_plots, comparison_report
@@ -36,7 +36,7 @@ def conclude(study: OpenStudy, final_status: str) -> Comparison | None:
     try:
         loaded = study_runs.load(study.store, study.run_id)
         if loaded.runs:
-            result = comparison(loaded.runs, loaded.design)
+            result = compare_variants(loaded.runs, loaded.design)
             _report(study, result)
             return result
         if final_status == "FAILED":  # all jobs were refused
