@@ -26,7 +26,7 @@ from fmnist.tracking.store import if_there
 from fmnist.training import devices
 
 INPUT_EXAMPLES = 2
-LOADER = "named_probabilities"  # the module beside this one that is saved with each model
+LOADER = "served_model"  # the module of fmnist/training that is saved with each model
 DIGEST_TAG = "model.digest"  # of a run
 SHOWN = 12  # digits of a digest
 REQUIRED = ("tensorflow", "keras", "numpy")
@@ -41,7 +41,7 @@ class NamedKerasFlavor:
         del arguments["validate_serving_input"]  # meant for `Model.log` alone
         code = Path(path, "code")
         code.mkdir(parents=True)  # MLflow forgets the folder for an input example (issue 16183)
-        shutil.copy(Path(__file__).with_name(f"{LOADER}.py"), code)
+        shutil.copy(Path(__file__).parents[1] / "training" / f"{LOADER}.py", code)
         mlflow.keras.save_model(path=path, mlflow_model=mlflow_model, **arguments)
         pyfunc_flavor = mlflow_model.flavors[pyfunc.FLAVOR_NAME]
         pyfunc_flavor |= {pyfunc.MAIN: LOADER, pyfunc.CODE: code.name}

@@ -355,7 +355,7 @@ def test_what_python_compiled_of_a_model_is_not_run(store, tmp_path):
     )
     evil = tmp_path / "evil.py"
     evil.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    target = importlib.util.cache_from_source(str(model / "code" / "named_probabilities.py"))
+    target = importlib.util.cache_from_source(str(model / "code" / "served_model.py"))
     Path(target).parent.mkdir(exist_ok=True)
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(str(evil), cfile=target, invalidation_mode=unchecked)
