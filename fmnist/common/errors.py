@@ -57,7 +57,7 @@ REMEDIES = {
     "401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user it knows",
     "403": "this user may not do that; an admin of the server gives permissions",
 }
-NOT_INSTALLED = "is not installed; pip install '.[scale]'"
+NOT_INSTALLED = "is not installed; pip install -e '.[scale]'"
 LAUNCHERS = ("joblib", "ray", "submitit_local", "submitit_slurm")  # of the extra `scale`
 LONGEST_LINE = 2000  # characters; messages quote the command line, which may be longer
 

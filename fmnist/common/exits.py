@@ -17,8 +17,8 @@ from fmnist.common.startup import TRACEBACK_WANTED, prepare_command
 USAGE_ERROR = 2
 NOT_WRITABLE = (errno.EROFS, errno.EACCES)
 OUTPUTS = "outputs"  # where Hydra writes unless conf/train.yaml is overridden
-COMPOSING = ("common", "config", "sweeps")
-"""The floors through which Hydra's work passes; what it raises may be of any type."""
+COMMAND_LINE = ("cli", "common", "config", "sweeps")
+"""The floors that read what was typed, with Hydra and click, which may raise anything."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -29,9 +29,9 @@ class Terminated(KeyboardInterrupt):
 def one_line_errors() -> Iterator[None]:
     """End the program with one line and status 1 for a user's error, 128 + n for signal n.
 
-    An error of any type is about the command line if no other code of ours than `COMPOSING` had
-    begun to work; any other that is no user's is a bug, and shows its traceback. With
-    HYDRA_FULL_ERROR=1 in the environment all do.
+    An error of any type is the user's as long as only the floors of `COMMAND_LINE` are at work;
+    later it may be a bug, which shows its traceback. With HYDRA_FULL_ERROR=1 in the environment
+    every error does.
     """
     if TRACEBACK_WANTED:
         yield
@@ -40,7 +40,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not is_user_error(error) and _is_from_our_work(error):
+        if not is_user_error(error) and _is_beyond_command_line(error):
             raise
         sys.exit(closing_line(error))
     except KeyboardInterrupt as stop:
@@ -50,12 +50,13 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(128 + number)
 
 
-def _is_from_our_work(error: Exception) -> bool:
-    modules = (
-        frame.f_globals.get("__name__", "").split(".")
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-    )
-    return any(path[0] == "fmnist" and path[1] not in COMPOSING for path in modules if path[1:])
+def _is_beyond_command_line(error: Exception) -> bool:
+    """Tell whether an error came up through another floor than those of `COMMAND_LINE`."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package, *floors = str(frame.f_globals.get("__name__")).split(".")
+        if package == "fmnist" and floors and floors[0] not in COMMAND_LINE:
+            return True
+    return False
 
 
 def check_command_line() -> None:
