@@ -12,8 +12,9 @@ from pathlib import Path
 
 from fmnist import PROJECT
 from fmnist.common.errors import ReproductionError
-from fmnist.common.exits import Terminated, environment_of_child, sigterm_raises
-from fmnist.common.files import is_held, only_one
+from fmnist.common.exits import Terminated, sigterm_raises
+from fmnist.common.files import file_lock, is_held
+from fmnist.common.startup import environment_of_child
 from fmnist.tracking.artifacts import artifact
 from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, git_state, installed, short_digest
 from fmnist.tracking.store import Run
@@ -34,7 +35,7 @@ def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
     with (
         sigterm_raises(),
         tempfile.TemporaryDirectory(prefix=PREFIX) as folder,
-        only_one(Path(folder, LOCK), timeout=0),
+        file_lock(Path(folder, LOCK), timeout=0),
         worktree(run, folder) as project,
     ):
         if not any((project / name).exists() for name in REPRODUCE):
