@@ -11,7 +11,7 @@ from functools import partial
 import mlflow
 from mlflow import MlflowClient
 
-from fmnist.common.errors import ConfigError, can_be_put_right, one_line
+from fmnist.common.errors import ConfigError, is_user_error, one_line
 from fmnist.tracking import run_inputs, run_log
 from fmnist.tracking.delivery_queue import (
     DeliveryQueue,
@@ -169,7 +169,7 @@ def _report_end(tracked: TrackedRun, status: str, error: BaseException | None = 
         return _not_reported(status, reason)
     except Exception as failure:
         if error is None or failure not in (error, error.__cause__):
-            bug = None if can_be_put_right(failure) else failure
+            bug = None if is_user_error(failure) else failure
             log.error("what the run logged was not stored: %s", one_line(failure), exc_info=bug)
     try:
         if error:
