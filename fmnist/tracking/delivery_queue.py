@@ -7,8 +7,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Condition, Thread
 from typing import TypeVar
 
@@ -163,13 +162,3 @@ def rejection(error: Exception) -> Exception:
     rejected = RejectedError(one_line(error)[:300])
     rejected.__cause__ = error
     return rejected
-
-
-@contextmanager
-def delivery_queue(timeout: float) -> Iterator[DeliveryQueue]:
-    """Yield a queue, and close it afterwards."""
-    queue = DeliveryQueue(timeout)
-    try:
-        yield queue
-    finally:
-        queue.close()

@@ -20,10 +20,8 @@ STORE_ERRORS = (MlflowException, database_errors.SQLAlchemyError, sqlite3.Error,
 RETRY_INTERVAL = 1.0  # seconds between attempts
 
 TRANSIENT_CODES = (
-    "DEADLINE_EXCEEDED",
-    "REQUEST_LIMIT_EXCEEDED",
-    "RESOURCE_EXHAUSTED",
-    "TEMPORARILY_UNAVAILABLE",  # also what MLflow makes of an OperationalError of its database
+    *("DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"),
+    "TEMPORARILY_UNAVAILABLE",  # also an OperationalError of a server's database
 )
 TRANSIENT_TEXTS = re.compile(
     "API request to .* failed with (timeout )?exception"
@@ -39,13 +37,7 @@ TRANSIENT_DATABASE_ERRORS = (
     database_errors.TimeoutError,
     sqlite3.OperationalError,
 )
-LASTING_OS_ERRORS = (
-    FileExistsError,
-    FileNotFoundError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-)
+LASTING_OS_ERRORS = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 def call_with_retry(
@@ -101,7 +93,6 @@ def _is_transient_answer(error: MlflowException) -> bool:
         return True
     if error.__cause__ is not None:
         return is_transient(error.__cause__)
-    # MLflow gives the code of an HTTP 500 also to what never left this process.
-    if isinstance(error, RestException) and error.error_code == "INTERNAL_ERROR":
-        return True
-    return error.error_code in TRANSIENT_CODES
+    # MLflow gives the code of an HTTP 500 also to errors of this process.
+    is_server_error = isinstance(error, RestException) and error.error_code == "INTERNAL_ERROR"
+    return is_server_error or error.error_code in TRANSIENT_CODES

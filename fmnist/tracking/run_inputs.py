@@ -14,19 +14,8 @@ from fmnist.common.errors import ConfigError
 from fmnist.config import recorded
 from fmnist.config.schema import Config
 from fmnist.data.datasets import Dataset
-from fmnist.tracking import run_log
+from fmnist.tracking import provenance, run_log
 from fmnist.tracking.job_context import JobContext
-from fmnist.tracking.provenance import (
-    CHANGES,
-    ENVIRONMENT,
-    REQUIREMENTS,
-    code_digest,
-    command,
-    environment,
-    git_state,
-    installed,
-    signature,
-)
 from fmnist.tracking.store import Run, Store
 from fmnist.tracking.tags import (
     CODE_TAG,
@@ -64,11 +53,11 @@ class RunInputs:
 
 def origin_tags(inputs: RunInputs) -> dict[str, str]:
     """Return the tags that say what is run, by which code, on which data."""
-    git, fingerprint = git_state(), inputs.dataset.fingerprint
+    git, fingerprint = provenance.git_state(), inputs.dataset.fingerprint
     tags = {
-        SIGNATURE_TAG: signature(inputs.config, fingerprint),
-        COMMAND_TAG: command(inputs.config, inputs.context),
-        CODE_TAG: code_digest(),
+        SIGNATURE_TAG: provenance.signature(inputs.config, fingerprint),
+        COMMAND_TAG: provenance.command(inputs.config, inputs.context),
+        CODE_TAG: provenance.code_digest(),
         DATA_TAG: fingerprint,
         "git.dirty": str(bool(git.patch)).lower(),
         "processor": devices.processor(),
@@ -107,12 +96,12 @@ def _choices(run: Run) -> dict[str, str]:
 
 def log_inputs(inputs: RunInputs, run_id: str) -> None:
     """Log all that it takes to repeat the run; the data sets last, which mark it as complete."""
-    client, config, patch = MlflowClient(), inputs.config, git_state().patch
+    client, config, patch = MlflowClient(), inputs.config, provenance.git_state().patch
     run_log.log_text(run_id, recorded.record(config), recorded.CONFIGURATION)
-    run_log.log_json(run_id, environment(), ENVIRONMENT)
-    run_log.log_text(run_id, installed(), REQUIREMENTS)
+    run_log.log_json(run_id, provenance.environment(), provenance.ENVIRONMENT)
+    run_log.log_text(run_id, provenance.installed(), provenance.REQUIREMENTS)
     if patch:
-        run_log.log_file(run_id, CHANGES, lambda path: path.write_bytes(patch))
+        run_log.log_file(run_id, provenance.CHANGES, lambda path: path.write_bytes(patch))
     hydra_folder = Path(config.output_dir, ".hydra")
     if hydra_folder.is_dir():
         client.log_artifacts(run_id, str(hydra_folder), "config")

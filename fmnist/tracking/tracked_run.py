@@ -4,7 +4,7 @@ import logging
 import os
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,12 +13,7 @@ from mlflow import MlflowClient
 
 from fmnist.common.errors import ConfigError, is_user_error, one_line
 from fmnist.tracking import run_inputs, run_log
-from fmnist.tracking.delivery_queue import (
-    DeliveryQueue,
-    RejectedError,
-    UndeliveredError,
-    delivery_queue,
-)
+from fmnist.tracking.delivery_queue import DeliveryQueue, RejectedError, UndeliveredError
 from fmnist.tracking.heartbeat import process_tags, run_lock, send_heartbeat
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_inputs import RunInputs
@@ -69,7 +64,7 @@ def tracked_run(inputs: RunInputs) -> Iterator[TrackedRun]:
     with (
         environment_variables(**HTTP_SETTINGS, **not_joined),
         run_lock(config.output_dir),
-        delivery_queue(config.tracking.timeout) as queue,
+        closing(DeliveryQueue(config.tracking.timeout)) as queue,
     ):
         tracked = TrackedRun(_open(inputs, queue), queue, inputs)
         run_id = tracked.run_id

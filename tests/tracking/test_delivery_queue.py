@@ -1,13 +1,14 @@
 """What is sent arrives in order, late if need be; what cannot arrive is told."""
 
 import time
+from contextlib import closing
 
 import mlflow
 import pytest
 
 from conftest import lay_store
-from fmnist.tracking import delivery_queue as module
-from fmnist.tracking.delivery_queue import RejectedError, UndeliveredError, delivery_queue
+from fmnist.tracking import delivery_queue
+from fmnist.tracking.delivery_queue import DeliveryQueue, RejectedError, UndeliveredError
 
 
 def test_it_delivers_in_order_what_failed_at_first(caplog):
@@ -18,7 +19,7 @@ def test_it_delivers_in_order_what_failed_at_first(caplog):
             raise failures.pop()
         delivered.append(1)
 
-    with delivery_queue(timeout=10) as queue:
+    with closing(DeliveryQueue(timeout=10)) as queue:
         queue.enqueue(first)
         queue.enqueue(lambda: delivered.append(2))
         queue.flush()
@@ -28,9 +29,9 @@ def test_it_delivers_in_order_what_failed_at_first(caplog):
 
 
 def test_it_sends_heartbeats(monkeypatch):
-    monkeypatch.setattr(module, "HEARTBEAT_INTERVAL", 0.05)
+    monkeypatch.setattr(delivery_queue, "HEARTBEAT_INTERVAL", 0.05)
     beats = []
-    with delivery_queue(timeout=1) as queue:
+    with closing(DeliveryQueue(timeout=1)) as queue:
         queue.heartbeat = lambda: beats.append(time.monotonic())
         time.sleep(1)
     assert len(beats) >= 3
@@ -40,7 +41,7 @@ def test_it_gives_up_after_its_timeout():
     def fails():
         raise ConnectionError("still down")
 
-    with delivery_queue(timeout=0.5) as queue:
+    with closing(DeliveryQueue(timeout=0.5)) as queue:
         queue.enqueue(fails)
         started = time.monotonic()
         with pytest.raises(UndeliveredError, match="still down"):
@@ -58,14 +59,14 @@ def test_what_the_store_refuses_is_told_at_once_in_its_words(tmp_path):
         client.log_metric(run_id, "loss", 1)
 
     started, later = time.monotonic(), []
-    with delivery_queue(timeout=60) as queue:
+    with closing(DeliveryQueue(timeout=60)) as queue:
         queue.enqueue(log_metric)
         queue.enqueue(lambda: later.append(1))
         for use in (queue.flush, lambda: queue.enqueue(log_metric), lambda: queue.call(log_metric)):
             with pytest.raises(RejectedError, match="must be in the 'active' state"):
                 use()
     with (
-        delivery_queue(timeout=60) as queue,
+        closing(DeliveryQueue(timeout=60)) as queue,
         pytest.raises(RejectedError, match="must be in the 'active' state"),
     ):
         queue.call(log_metric)
@@ -73,7 +74,7 @@ def test_what_the_store_refuses_is_told_at_once_in_its_words(tmp_path):
 
 
 def test_a_bug_is_raised_as_it_is():
-    with delivery_queue(timeout=60) as queue:
+    with closing(DeliveryQueue(timeout=60)) as queue:
         queue.enqueue(lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             queue.flush()

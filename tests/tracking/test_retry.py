@@ -19,7 +19,7 @@ from conftest import lay_store
 from fmnist.common.errors import TrackingError
 from fmnist.config.schema import Tracking
 from fmnist.tracking import retry
-from fmnist.tracking.delivery_queue import delivery_queue
+from fmnist.tracking.delivery_queue import DeliveryQueue
 from fmnist.tracking.retry import call_with_retry, is_transient
 from fmnist.tracking.store import open_store
 
@@ -105,7 +105,7 @@ def test_a_server_that_is_down_or_silent_may_come_back():
 
 def test_a_server_that_is_busy_for_a_while_gets_everything():
     busy = (503, "<html>back soon</html>")
-    with server(busy, busy, (200, "{}")) as uri, delivery_queue(timeout=30) as queue:
+    with server(busy, busy, (200, "{}")) as uri, closing(DeliveryQueue(timeout=30)) as queue:
         client = mlflow.MlflowClient(uri)
         queue.enqueue(lambda: client.set_tag("run", "key", "value"))
         queue.flush()
