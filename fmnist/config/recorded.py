@@ -95,7 +95,8 @@ def _parsed(recorded: bytes | str) -> dict[str, Any]:
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """Return what an older version recorded as this one would have."""
-    for node in (values.get("callbacks") or {}).values():
+    callbacks = values.get("callbacks")
+    for node in callbacks.values() if isinstance(callbacks, dict) else ():
         if isinstance(node, dict) and node.get("_target_") in RENAMED:
             node["_target_"] = RENAMED[node["_target_"]]
     training = values.get("training")
