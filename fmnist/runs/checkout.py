@@ -27,11 +27,7 @@ REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_
 
 
 def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
-    """Run `python -m fmnist ARGUMENTS` with the code and libraries of `run`; return its status.
-
-    Raises:
-        ReproductionError: if commit, changes or libraries cannot be had.
-    """
+    """Run `python -m fmnist ARGUMENTS` with the code and libraries of `run`; return its status."""
     with (
         sigterm_raises(),
         tempfile.TemporaryDirectory(prefix=PREFIX) as folder,
@@ -58,11 +54,7 @@ def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
 
 @contextmanager
 def worktree(run: Run, folder: str) -> Iterator[Path]:
-    """Yield the project as `run` found it: its commit, and its uncommitted changes applied.
-
-    Raises:
-        ReproductionError: if they are not here, or not those that the run recorded.
-    """
+    """Yield the project as `run` found it: its commit, and its uncommitted changes applied."""
     tree, patch = Path(folder, WORKTREE), _recorded_patch(run)
     commit = run.data.tags.get(COMMIT_TAG, "none")
     if not COMMIT.fullmatch(commit):
@@ -109,11 +101,7 @@ def remove(folder: Path) -> None:
 
 
 def environment(run: Run, folder: Path) -> Path:
-    """Return a Python with the libraries that `run` recorded: this one if it has them.
-
-    Raises:
-        ReproductionError: if the record is damaged, or if they cannot be installed.
-    """
+    """Return a Python with the libraries that `run` recorded: this one if it has them."""
     recorded = artifact(run.info.run_id, REQUIREMENTS) or b""
     lines = recorded.decode(errors="replace").splitlines()
     if lines == installed().splitlines():

@@ -82,11 +82,7 @@ class Reproduction:
 
 
 def find_original(run_id: str) -> Run:
-    """Return the run that is to be trained again.
-
-    Raises:
-        ReproductionError: if there is no such run, or if nothing can be compared with it.
-    """
+    """Return the run that is to be trained again; refuse one that cannot be compared."""
     run = find_run(run_id)
     if run is None:
         raise ReproductionError(f"run {run_id}: there is no such run in this store")
@@ -101,11 +97,6 @@ def find_original(run_id: str) -> Run:
 
 def reproduce(store: Store, original: Run, tolerance: float) -> Reproduction:
     """Train `original` again, as a new run that is linked to it, and compare the two.
-
-    Args:
-        store: of both runs.
-        original: as `find_original` returns it.
-        tolerance: relative difference of a metric that passes.
 
     Raises:
         FmnistError: if the original did not record what it takes, or if it cannot be trained here.

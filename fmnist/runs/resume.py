@@ -44,11 +44,7 @@ class ResumableRun:
 
 
 def named(store: Store, config: Config, context: JobContext) -> ResumableRun:
-    """Return the run that `resume=` names.
-
-    Raises:
-        ConfigError: if there is no such run, or if it cannot go on here.
-    """
+    """Return the run that `resume=` names; refuse one that cannot go on here."""
     key = f"resume={config.resume}"
     overrides = [o for o in context.overrides if not o.lstrip("+").startswith(ALLOWED_OVERRIDES)]
     if overrides:
@@ -66,10 +62,8 @@ def named(store: Store, config: Config, context: JobContext) -> ResumableRun:
 def resume_blocker(run: Run, here: str | None = None) -> str | None:
     """Say why a run cannot go on; None: it can.
 
-    Args:
-        run: that was stopped.
-        here: the folder of this process. If it is the run's own, this is the same job once more,
-            after the process that did it died, also on another host.
+    If `here`, the folder of this process, is the run's own, this is the same job once more, after
+    the process that did it died, also on another host.
     """
     tags = run.data.tags
     if SWEEP_TAG in tags:
@@ -88,11 +82,7 @@ def resume_blocker(run: Run, here: str | None = None) -> str | None:
 
 
 def check_same(earlier: ResumableRun, dataset: Dataset) -> None:
-    """Refuse to go on with other data, code or libraries than the run began with.
-
-    Raises:
-        ConfigError: if the weights would not be those that the run would have had.
-    """
+    """Refuse to go on with other data, code or libraries than the run began with."""
     run = earlier.run
     if signature(earlier.config, dataset.fingerprint) != run.data.tags[SIGNATURE_TAG]:
         differences = run_differences(run, dataset) or ["its configuration"]

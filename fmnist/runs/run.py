@@ -59,8 +59,7 @@ class TrainedRun(RunResult):
     Attributes:
         model: a `keras.Model` with the best weights; the last ones if no checkpoint was kept.
         history: the value of each metric after each epoch.
-        digests: SHA-256 (hexadecimal) of the `last` and the `best` weights, and for each of the
-            `epochs` of its `weights` and `metrics`.
+        digests: SHA-256 of the `last` and the `best` weights, and of each of the `epochs`.
         predictions: of the model for the validation part.
         pruned_after: the epoch after which a search ended the trial; None: it did not.
     """
@@ -84,20 +83,13 @@ def run(
     pruner: "Pruner | None" = None,
     original: Run | None = None,
 ) -> RunResult:
-    """Train one network and record everything about it.
+    """Train one network, or repeat the run `original`, and record everything about it.
 
     Nothing is tracked before store, data, model and callbacks are known to be good. A run that
     was stopped goes on; a job of a sweep that was finished before is not trained again.
 
-    Args:
-        config: of the run.
-        context: of the job; None: Hydra did not start it.
-        pruner: of the search that the job is a trial of.
-        original: the run that this one shall repeat.
-
     Raises:
-        FmnistError: if the configuration, the data or the store cannot be used, or if training
-            diverged.
+        FmnistError: if configuration, data or store cannot be used, or if training diverged.
     """
     inputs = prepare(config, context or JobContext(), original)
     earlier = inputs.earlier
@@ -143,12 +135,7 @@ def with_threads(config: Config, context: JobContext) -> Config:
 
 
 def load_dataset(config: Config) -> Dataset:
-    """Load the data set.
-
-    Raises:
-        DataError: if it cannot be loaded.
-        ConfigError: if a batch would be larger than its training part.
-    """
+    """Load the data set; refuse a batch that is larger than its training part."""
     dataset: Dataset = instantiate("data", config.data)
     if config.training.batch_size > len(dataset.train):
         raise ConfigError(
@@ -225,10 +212,7 @@ def score(run_id: str, prepared: "Prepared", fitted: "Fitted", seconds: float) -
 
 
 def record(result: TrainedRun, dataset: Dataset) -> None:
-    """Log scores, digests, model, validation predictions and pictures to the active run.
-
-    Done a second time, it leaves the same.
-    """
+    """Log scores, digests, model, predictions and pictures; a second time leaves the same."""
     run_id, tags = result.run_id, {NOTE_TAG: result.summary}
     if result.pruned_after:
         tags[STOPPED_TAG] = str(result.pruned_after)

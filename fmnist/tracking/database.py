@@ -22,11 +22,7 @@ def version_here() -> str:
 
 
 def version_there(uri: str) -> str | None:
-    """Return the revision of a database; None if nothing was ever written to it.
-
-    Raises:
-        SQLAlchemyError: if it cannot be read.
-    """
+    """Return the revision of a database; None if nothing was ever written to it."""
     with _connection(uri) as connection:
         return MigrationContext.configure(connection).get_current_revision()
 

@@ -56,10 +56,9 @@ class DeliveryQueue:
         Thread(target=self._deliver, daemon=True).start()
 
     def enqueue(self, task: Task) -> None:
-        """Call `task` later; it must be safe to call again after it failed half way.
+        """Call `task` later; raise the error of an earlier one that will never succeed.
 
-        Raises:
-            Exception: the error of an earlier task that will never succeed.
+        It must be safe to call again after it failed half way.
         """
         if self.failure:
             raise self.failure
@@ -86,12 +85,7 @@ class DeliveryQueue:
             raise self.failure
 
     def call(self, task: Callable[[], Result]) -> Result:
-        """Call `task` in this thread, after all others, until it succeeds.
-
-        Raises:
-            UndeliveredError: if the store does not answer in time.
-            Exception: the error of a task that will never succeed.
-        """
+        """Call `task` in this thread, after all others; raises what `flush` raises."""
         self.flush()
         try:
             return self._call(task, self.timeout, self._warn)

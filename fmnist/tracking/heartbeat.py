@@ -22,7 +22,7 @@ HEARTBEAT_TIMEOUT = 900.0  # seconds without heartbeat after which a process els
 
 @contextmanager
 def run_lock(folder: str) -> Iterator[None]:
-    """Show other processes on this host that the run in `folder` is being made.
+    """Show other processes on this host that the run in `folder` is being made, by one at a time.
 
     Raises:
         TrackingError: if another process makes it.

@@ -45,15 +45,9 @@ def call_with_retry(
     timeout: float,
     on_retry: Callable[[Exception], object] = lambda error: None,
 ) -> Result:
-    """Return what `call` returns; while it fails transiently, call it again.
+    """Return what `call` returns; while it fails transiently, call it again for `timeout` seconds.
 
-    Args:
-        call: it must be safe to call again after it failed half way.
-        timeout: seconds after which the transient error is raised.
-        on_retry: is told each transient error; what it raises ends the attempts.
-
-    Raises:
-        Exception: what `call` raises, at once if it is not transient.
+    Each transient error is passed to `on_retry`, which may raise to end the attempts.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -74,11 +74,7 @@ def origin_tags(inputs: RunInputs) -> dict[str, str]:
 
 
 def log_params(inputs: RunInputs, run: Run) -> None:
-    """Log the params of a run.
-
-    Raises:
-        ConfigError: if `mlflow run`, which opened the run, logged others.
-    """
+    """Log the params of a run; refuse others than `mlflow run` logged when it opened the run."""
     original = inputs.original
     choices = _choices(original) if original else dict(inputs.context.choices)
     params = choices | inputs.config.params()

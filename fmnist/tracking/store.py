@@ -81,8 +81,7 @@ def open_store(config: Tracking) -> Store:
 def existing_store(experiment: str | None) -> Store:
     """Open the store of `MLFLOW_TRACKING_URI`, else the one beside train.py; create nothing.
 
-    Args:
-        experiment: its name; None if the id of a run will tell.
+    `experiment` is a name; None if only the ids of runs are used.
 
     Raises:
         TrackingError: if there is no such store or experiment, or if it cannot be read.
@@ -101,11 +100,7 @@ def existing_store(experiment: str | None) -> Store:
 
 
 def find_or_create_experiment(uri: str, name: str) -> str:
-    """Return the id of an experiment.
-
-    Raises:
-        TrackingError: if it was deleted.
-    """
+    """Return the id of an experiment; refuse one that was deleted."""
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -133,10 +128,7 @@ def experiment_name(run: Run) -> str:
 def search(store: Store, condition: str = "", latest: int = sys.maxsize) -> list[Run]:
     """Return the runs of the experiment that fulfil MLflow's `condition`, in order of their start.
 
-    Args:
-        store: where to search.
-        condition: "": all runs.
-        latest: the most runs to return, those that began last.
+    There are at most `latest`, those that began last.
 
     Raises:
         TrackingError: if the condition is invalid.

@@ -48,11 +48,7 @@ def unusable(uri: str, reason: str) -> TrackingError:
 
 
 def existing_uri() -> str:
-    """Return the URI of the store that `existing_store` opens, and open nothing.
-
-    Raises:
-        TrackingError: if there is no such file.
-    """
+    """Return the URI of the store that `existing_store` opens; refuse a file that is not there."""
     uri = address_of()
     database = sqlite_file(uri)
     if database and not database.exists():

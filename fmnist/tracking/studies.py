@@ -28,14 +28,10 @@ from fmnist.tracking.tags import (
 
 @dataclass(frozen=True)
 class Sweep:
-    """The `-m` command that makes a study.
+    """The `-m` command that makes a study: name of its run, folder, and command as typed.
 
-    Attributes:
-        name: of the study's run.
-        folder: of the sweep.
-        command: as it was typed.
-        signature: digest of the command, code included, by which it is found again; None: it
-            continues no earlier study.
+    `signature` is a digest of command and code, by which an unfinished study is found; None: a
+    new study begins.
     """
 
     name: str
@@ -95,11 +91,7 @@ def begin(tracking: Tracking, design: StudyDesign, sweep: Sweep) -> OpenStudy:
 
 
 def _unfinished(store: Store, sweep: Sweep) -> Run | None:
-    """Return the latest study of the same command if it was stopped.
-
-    Raises:
-        TrackingError: if it is running.
-    """
+    """Return the latest study of the same command if it was stopped; refuse if it is running."""
     if sweep.signature is None:
         return None
     for run in search(store, f"tags.{SIGNATURE_TAG} = '{sweep.signature}'", latest=1):
@@ -121,11 +113,7 @@ def _unfinished(store: Store, sweep: Sweep) -> Run | None:
 
 
 def latest(store: Store) -> str:
-    """Return the run id of the experiment's latest study.
-
-    Raises:
-        TrackingError: if there is none.
-    """
+    """Return the run id of the experiment's latest study."""
     return all_studies(store, latest=1)[0].run_id
 
 

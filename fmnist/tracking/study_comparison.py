@@ -23,11 +23,7 @@ NOTE_LENGTH = 4000  # characters; a tag holds 8,000 bytes
 
 
 def conclude(study: OpenStudy, final_status: str) -> Comparison | None:
-    """Print the comparison of the study's runs, log it to the study's run, and end that.
-
-    Returns:
-        the comparison; None if there is nothing to compare.
-    """
+    """Print and log the comparison of the study's runs, if there is one, and end the study."""
     client = mlflow.MlflowClient()
     running = f"tags.{PARENT_TAG} = '{study.run_id}' AND attributes.status = 'RUNNING'"
     for run in search(study.store, running):

@@ -119,11 +119,12 @@ def _start(inputs: RunInputs, tags: dict[str, str]) -> Run:
 @contextmanager
 def _closing(tracked: TrackedRun) -> Iterator[None]:
     """Close a run with its true status."""
-    status = "RUNNING"  # as the store has it, until it is told
+    set_status = partial(MlflowClient().set_terminated, tracked.run_id)
+    status = "RUNNING"  # that the store has
     try:
         with _naming_store(tracked):
             yield
-            tracked.queue.call(partial(_set_status, tracked, "FINISHED"))
+            tracked.queue.call(partial(set_status, "FINISHED"))
         status = "FINISHED"
     except UndeliveredError:
         raise
@@ -172,7 +173,7 @@ def _report_end(tracked: TrackedRun, status: str, error: BaseException | None = 
             run_log.set_tags(tracked.run_id, {ERROR_TAG: tag})
             text = "".join(traceback.format_exception(error))
             run_log.log_text(tracked.run_id, text, "error.txt")
-        _set_status(tracked, status)
+        MlflowClient().set_terminated(tracked.run_id, status)
     except STORE_ERRORS as reason:
         return _not_reported(status, reason)
     return status
@@ -182,7 +183,3 @@ def _not_reported(status: str, reason: Exception) -> str:
     text = one_line(reason)
     log.warning("the tracking store was not told that the run is %s: %s", status, text)
     return "RUNNING"
-
-
-def _set_status(tracked: TrackedRun, status: str) -> None:
-    MlflowClient().set_terminated(tracked.run_id, status)
