@@ -28,7 +28,7 @@ from fmnist import PROJECT
 from fmnist.common.files import only_one
 from fmnist.config.schema import Config
 from fmnist.data.idx_files import DIMENSIONS
-from forked import Forked
+from commands import Command
 
 # In the background of a shell SIGINT is ignored, here and in all children: heed it again.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -132,14 +132,14 @@ def train(
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
 
-def started(folder: Path, *arguments: str, **variables: str) -> Forked | subprocess.Popen[str]:
+def started(folder: Path, *arguments: str, **variables: str) -> Command | subprocess.Popen[str]:
     """Begin `python train.py ...`, in a process group of its own, to be stopped."""
     command, environment = train_command(folder, *arguments), ENVIRONMENT | variables
     if not any(word.startswith("tracking.uri=") for word in arguments):
         lay_store(folder)
     launched = any(word.startswith(("hydra/launcher=", "+experiment=")) for word in arguments)
     if not launched or "hydra/launcher=basic" in arguments:
-        return Forked(command[1:], environment)
+        return Command(command[1:], environment)
     return subprocess.Popen(  # its launcher begins processes of its own
         command,
         cwd=PROJECT,

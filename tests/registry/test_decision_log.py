@@ -19,7 +19,7 @@ from fmnist.registry.decision import Outcome
 from fmnist.registry.decision_log import MODEL, find_decision_log, open_decision_log
 from fmnist.tracking import studies
 from fmnist.tracking.store import Store
-from forked import processes
+from commands import processes
 
 WRITES = (
     *("create_run", "log_text", "log_param", "set_terminated", "set_registered_model_alias"),
