@@ -24,6 +24,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Timer
 
+import pytest
+
 PROJECT = Path(__file__).resolve().parent.parent
 MAX_MEMORY = 8 << 30  # bytes of address space; spares the machine, tests allow less
 IMPORTED = (
@@ -123,7 +125,11 @@ def _run(
     os.setsid()
     os.chdir(folder)
     for number, file in enumerate(
-        (os.open(os.devnull, os.O_RDONLY), stdout.fileno(), os.open(stderr, os.O_WRONLY | os.O_APPEND))
+        (
+            os.open(os.devnull, os.O_RDONLY),
+            stdout.fileno(),
+            os.open(stderr, os.O_WRONLY | os.O_APPEND),
+        )
     ):
         os.dup2(file, number)
     stdout.close()
@@ -137,6 +143,32 @@ def _run(
     people = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     usage.send(max(resource.getrusage(who).ru_maxrss for who in people) * 1024)
     sys.exit(status)
+
+
+def refusal(words: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Run `train.py ...` in this process, and return the line that ends it.
+
+    Args:
+        words: after `python`.
+        environment: variables that are set meanwhile, too.
+    """
+    from fmnist.common.exits import closing_line
+
+    quiet = ("hydra/hydra_logging=none", "hydra/job_logging=none")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(PROJECT)
+        patch.setattr(sys, "argv", [*words, *quiet])
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        patch.setenv("HYDRA_FULL_ERROR", "1")
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        try:
+            runpy.run_path(words[0], run_name="__main__")
+        except SystemExit as stop:
+            return str(stop.code)
+        except Exception as error:
+            return closing_line(error)
+    raise AssertionError(f"not refused: {words}")
 
 
 def run_main(words: list[str]) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from conftest import ENVIRONMENT, PROJECT, runs_in
 from commands import Command
+from conftest import ENVIRONMENT, PROJECT, runs_in
 
 BIN = Path(sys.executable).parent
 

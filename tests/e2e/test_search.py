@@ -8,9 +8,9 @@ import time
 import mlflow
 import pytest
 
+from commands import Command
 from conftest import ENVIRONMENT, QUICK, runs_in, started, train
 from fmnist.sweeps.trial import open_study
-from commands import Command
 
 TRIALS, FRESH, EPOCHS = 8, (101, 102), 4
 SEARCH = (

@@ -22,6 +22,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from commands import Command
 from conftest import ENVIRONMENT, PROJECT, QUICK, answering, free_port, train_command
 from deploy import users
 from fmnist.cli.main import main
@@ -33,7 +34,6 @@ from fmnist.tracking import store
 from fmnist.tracking.model import DIGEST_TAG, verified
 from fmnist.tracking.run_config import config_of_run
 from fmnist.tracking.tracked_run import DIGESTS
-from commands import Command
 
 Done = subprocess.CompletedProcess[str]
 

@@ -8,6 +8,7 @@ import sys
 import mlflow
 import pytest
 
+from commands import Command
 from conftest import (
     ENVIRONMENT,
     PROJECT,
@@ -17,7 +18,6 @@ from conftest import (
     train,
     train_command,
 )
-from commands import Command
 
 
 def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
