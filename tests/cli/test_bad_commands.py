@@ -150,7 +150,9 @@ def test_with_runs_of_others(refused, used, typed, words):
 @pytest.mark.parametrize(("typed", "uri", "words"), NO_STORE)
 def test_where_there_is_no_store(refused, tmp_path, typed, uri, words):
     line = refused(typed, uri.replace("HERE", str(tmp_path)))
-    assert words.replace("HERE", str(tmp_path)) in line and "\n" not in line and "geheim" not in line
+    assert (
+        words.replace("HERE", str(tmp_path)) in line and "\n" not in line and "geheim" not in line
+    )
     assert listing(tmp_path) == set()
 
 
