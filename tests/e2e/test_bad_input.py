@@ -116,7 +116,7 @@ class Touching:
 
 
 STORES = [
-    ("sqlite:////proc/x.db", "tracking store sqlite:////proc/x.db: unable to open database file"),
+    ("sqlite:////proc/x.db", "tracking store sqlite:////proc/x.db: [Errno 2] No such file"),
     ("http://127.0.0.1:9", "tracking store http://127.0.0.1:9: [Errno 111] Connection refused"),
     ("http://user:geheim@127.0.0.1:9", "tracking.uri: no password here"),
 ]
@@ -192,7 +192,7 @@ VARIABLES = [
     ),
 ]
 COMMANDS = [
-    ("nosuch", "invalid choice: 'nosuch'", "EMPTY"),
+    ("nosuch", "No such command 'nosuch'", "EMPTY"),
     ("compare nowhere", "study nowhere: Run with id=nowhere not found", "EMPTY"),
     (f"compare --filter '{'(' * 50_000}'", "filter ((((", "EMPTY"),
     ("serve --port TAKEN", "127.0.0.1:TAKEN: [Errno 98] Address already in use", "EMPTY"),

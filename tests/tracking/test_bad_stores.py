@@ -10,7 +10,7 @@ STORES = [
     ("nosuch://x", "tracking store nosuch://x: Model registry functionality is unavailable"),
     ("sqlite:///HERE/nowhere/mlflow.db", "HERE/nowhere/mlflow.db: no such folder"),
     ("sqlite:///HERE", "tracking store sqlite:///HERE: is a folder"),
-    ("sqlite:////proc/x.db", "tracking store sqlite:////proc/x.db: unable to open database file"),
+    ("sqlite:////proc/x.db", "tracking store sqlite:////proc/x.db: [Errno 2] No such file"),
     ("sqlite://", "tracking store sqlite://: keeps nothing"),
     ("sqlite:///:memory:", "tracking store sqlite:///:memory:: keeps nothing"),
     ("sqlite:", "Could not parse SQLAlchemy URL"),
