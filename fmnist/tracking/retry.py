@@ -85,8 +85,8 @@ def _is_transient_answer(error: MlflowException) -> bool:
         return False
     if TRANSIENT_TEXTS.search(str(error)):
         return True
-    if error.__cause__ is not None:
+    if error.__cause__:
         return is_transient(error.__cause__)
-    # MLflow gives the code of an HTTP 500 also to errors of this process.
-    is_server_error = isinstance(error, RestException) and error.error_code == "INTERNAL_ERROR"
-    return is_server_error or error.error_code in TRANSIENT_CODES
+    if error.error_code == "INTERNAL_ERROR":  # of the server, or of anything in this process
+        return isinstance(error, RestException) or is_transient(error.__context__)
+    return error.error_code in TRANSIENT_CODES
