@@ -122,7 +122,7 @@ OVERRIDES = [
     ("resume=", "resume=: there is no such run in this store"),
     ("resume=../../etc/passwd", "resume=../../etc/passwd: there is no such run in this store"),
     (f"resume={'a' * 9000}", "there is no such run in this store"),
-    ("resume=abc seed=1", "resume=abc: goes on as it began, so without seed=1"),
+    ("resume=abc seed=1", "resume=abc: cannot be combined with other overrides: seed=1"),
     ("tracking.experiment=", "tracking.experiment=: must be 1 to 250 printable characters"),
     ("tracking.experiment='\"a\nb\"'", "tracking.experiment=a b: must be 1 to 250 printable"),
     (f"tracking.experiment={LONG[:10_000]}", "must be 1 to 250 printable characters"),
@@ -344,7 +344,7 @@ VARIABLES = [
 ]
 
 COMMANDS = [
-    ("reproduce", "Missing argument 'RUN_ID'"),
+    ("reproduce", "error: Missing argument '"),
     ("reproduce nowhere", "run nowhere: there is no such run in this store"),
     ("reproduce ../../etc/passwd", "run ../../etc/passwd: there is no such run in this store"),
     (f"reproduce {LONG[:9000]}", "there is no such run in this store"),
