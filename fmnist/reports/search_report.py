@@ -135,7 +135,7 @@ def _finished(trials: Sequence[TrialSummary]) -> list[TrialSummary]:
 def _row(trial: TrialSummary, keys: Sequence[str]) -> list[str]:
     number = f"{trial.number} (start)" if trial.number == 0 else str(trial.number)
     value = "-" if trial.value is None else f"{100 * trial.value:.2f}"
-    epoch = f" (epoch {trial.pruned_after})" if trial.value and trial.pruned_after else ""
+    epoch = f" (epoch {trial.pruned_after})" if trial.pruned_after else ""
     return [number, value + epoch, *(trial.params[key] for key in keys)]
 
 
