@@ -33,19 +33,14 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """One trial of a search; accuracies are on validation, fractions.
+    """One trial of a search; accuracies are on validation, fractions."""
 
-    Trial 0 has the configured values, where the search starts. `params` are the values that were
-    searched, as they are typed, in one order in all trials; `accuracies` are by epoch, from 1;
-    `pruned_after` is an epoch.
-    """
-
-    number: int
-    params: Mapping[str, str]
+    number: int  # trial 0 has the configured values, where the search starts
+    params: Mapping[str, str]  # as they are typed, in one order in all trials
     state: TrialState
     value: float | None = None
-    accuracies: Mapping[int, float] = field(default_factory=dict)
-    pruned_after: int | None = None
+    accuracies: Mapping[int, float] = field(default_factory=dict)  # by epoch, from 1
+    pruned_after: int | None = None  # epoch
 
     @property
     def variant(self) -> str:
