@@ -20,31 +20,18 @@ Groups = Mapping[str, Sequence[RunSummary]]  # the runs of each variant
 
 @dataclass(frozen=True)
 class StudyDesign:
-    """What a study asks, stated before its runs start.
-
-    Attributes:
-        question: in words.
-        metric: what decides, one of `METRICS`.
-        by: the params whose values make the variants.
-        baseline: the variant that the others are compared with; None: the first to run.
-        min_effect: the smallest difference that matters, a fraction (0.005: half a point).
-        variants: how many are planned; None: no plan.
-        seeds: those planned.
-        afterwards: which of these were chosen after the runs.
-        study: run id of the study's parent run; None for runs without a study.
-        names: short names of variants, by their full ones.
-    """
+    """What a study asks, stated before its runs start."""
 
     question: str = "Which variant has the best validation accuracy?"
-    metric: str = "best_val_accuracy"
-    by: tuple[str, ...] = ("model",)
-    baseline: str | None = None
-    min_effect: float = 0.005
-    variants: int | None = None
-    seeds: tuple[int, ...] = ()
-    afterwards: tuple[str, ...] = ()
-    study: str | None = None
-    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    metric: str = "best_val_accuracy"  # one of METRICS
+    by: tuple[str, ...] = ("model",)  # the params whose values make the variants
+    baseline: str | None = None  # a variant; None: the first to run
+    min_effect: float = 0.005  # the smallest difference that matters, a fraction
+    variants: int | None = None  # how many are planned
+    seeds: tuple[int, ...] = ()  # those planned
+    afterwards: tuple[str, ...] = ()  # which of these were chosen after the runs
+    study: str | None = None  # run id of the study's parent run
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)  # short ones by full ones
 
     def variant_of(self, params: Mapping[str, str]) -> str:
         """Return the name of the variant that has these params."""
@@ -59,38 +46,29 @@ class StudyDesign:
 
 @dataclass(frozen=True)
 class Variant:
-    """The finished runs of one variant by seed, and the others (`unfinished`) by status.
-
-    Accuracies are fractions; `estimate` is the mean of `values`, the metric that decides. Best
-    epoch, parameters and seconds are medians, NaN where not every run logged them. The baseline
-    has no difference.
-    """
+    """The finished runs of one variant, by seed; accuracies are fractions."""
 
     name: str
     run_ids: Mapping[int, str]
-    artifacts: Mapping[int, str]
-    values: Mapping[int, float]
-    estimate: Estimate
+    artifacts: Mapping[int, str]  # URIs
+    values: Mapping[int, float]  # of the metric that decides
+    estimate: Estimate  # of the mean of `values`
     test: Estimate
-    best_epoch: float
+    best_epoch: float  # a median, as the next two; NaN if a run lacks it
     parameters: float
     epoch_seconds: float
-    unfinished: Mapping[str, int]
-    difference: PairedDifference | None = None
+    unfinished: Mapping[str, int]  # the other runs, by status
+    difference: PairedDifference | None = None  # None for the baseline
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answer to a study's question.
-
-    The baseline is the first variant, the others follow in the order they were run. `provenance`
-    is what all finished runs have in common: data, code, engine.
-    """
+    """The answer to a study's question."""
 
     design: StudyDesign
-    variants: Sequence[Variant]
+    variants: Sequence[Variant]  # the baseline first, then in the order they were run
     caveats: Sequence[str]
-    provenance: Mapping[str, str]
+    provenance: Mapping[str, str]  # what all finished runs have in common: data, code, engine
 
 
 def compare_variants(

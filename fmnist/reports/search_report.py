@@ -33,19 +33,14 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """One trial of a search; accuracies are on validation, fractions.
+    """One trial of a search; accuracies are on validation, fractions."""
 
-    Trial 0 has the configured values, where the search starts. `params` are the values that were
-    searched, as they are typed, in one order in all trials; `accuracies` are by epoch, from 1;
-    `pruned_after` is an epoch.
-    """
-
-    number: int
-    params: Mapping[str, str]
+    number: int  # trial 0 has the configured values, where the search starts
+    params: Mapping[str, str]  # as they are typed, in one order in all trials
     state: TrialState
     value: float | None = None
-    accuracies: Mapping[int, float] = field(default_factory=dict)
-    pruned_after: int | None = None
+    accuracies: Mapping[int, float] = field(default_factory=dict)  # by epoch, from 1
+    pruned_after: int | None = None  # epoch
 
     @property
     def variant(self) -> str:
@@ -135,7 +130,7 @@ def _finished(trials: Sequence[TrialSummary]) -> list[TrialSummary]:
 def _row(trial: TrialSummary, keys: Sequence[str]) -> list[str]:
     number = f"{trial.number} (start)" if trial.number == 0 else str(trial.number)
     value = "-" if trial.value is None else f"{100 * trial.value:.2f}"
-    epoch = f" (epoch {trial.pruned_after})" if trial.value and trial.pruned_after else ""
+    epoch = f" (epoch {trial.pruned_after})" if trial.pruned_after else ""
     return [number, value + epoch, *(trial.params[key] for key in keys)]
 
 
