@@ -125,10 +125,9 @@ class StudySweeper(Sweeper):
         """Return the plan; refuse what cannot be before the first job begins."""
         if self.config.resume is not None or "resume" in swept(overrides):
             raise ConfigError("resume=: one run goes on, without -m")
-        plan = self.plan(study, overrides)
         check_metric(study.metric, self.config.callbacks)
         check_jobs(self.hydra_context.config_loader, self.config, overrides)
-        return plan
+        return self.plan(study, overrides)
 
     def _open(self, design: "StudyDesign", tracking: Tracking, overrides: Overrides) -> "OpenStudy":
         """Open the study's run in MLflow; or that of the same command, if it was stopped."""

@@ -160,14 +160,14 @@ SWEEPS = [
     ),
     ("+experiment=search hydra.sweeper.pruner.min_resource=-1", "`min_resource` is -1, but must"),
     ("+experiment=search seed=1,2", "seed: is not searched; hydra.sweeper.fresh_seeds judge"),
-    ("+experiment=search study.baseline=relu", "a search compares its best with where it began"),
+    ("+experiment=search study.baseline=relu", "a search compares its best with its start"),
     (
         "+experiment=search 'model.width=choice(16,32)'",
-        "model.width: a search begins with what is configured, 100; that is none of 16, 32: add it",
+        "model.width: a search starts with what is configured, 100; that is none of 16, 32: add it",
     ),
     ("+experiment=search 'model=choice(relu,foo)'", "model=foo: choose one of batch_norm,"),
     ("+experiment=search 'model.depth=interval(9,1)'", "cannot be searched: `low <= high` must"),
-    ("+experiment=search 'foo=range(1,3)'", "foo: has no value yet, with which a search could"),
+    ("+experiment=search 'foo=range(1,3)'", "foo: no such key; there are data, model, optimizer"),
 ]
 
 TOUCH = "touch HERE/canary"
