@@ -22,6 +22,8 @@ import mlflow
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from mlflow.entities import Run
 
 from commands import Command
@@ -29,6 +31,7 @@ from fmnist import PROJECT
 from fmnist.common.files import file_lock
 from fmnist.config.schema import Config
 from fmnist.data.idx_files import DIMENSIONS
+from fmnist.sweeps.overrides import parsed
 from fmnist.tracking.model import DIGEST_TAG, digest
 
 # In the background of a shell SIGINT is ignored, here and in all children: heed it again.
@@ -56,6 +59,20 @@ def composed(folder: Path, *overrides: str) -> Config:
 def config(tmp_path: Path) -> Callable[..., Config]:
     """`config(*overrides)`: a configuration whose run writes below `tmp_path` only."""
     return lambda *overrides: composed(tmp_path, *overrides)
+
+
+@pytest.fixture
+def swept_config():
+    """`swept_config(*overrides)`: what `train.py -m` composes of them, and the parsed overrides."""
+
+    def compose(*typed: str):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("train", list(typed), RunMode.MULTIRUN)
+        task = config.hydra.overrides.task
+        return config, parsed(config.hydra.sweeper.params or {}, task)
+
+    with initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
+        yield compose
 
 
 @pytest.fixture(scope="session")

@@ -92,16 +92,7 @@ def _parse(recorded: bytes | str) -> dict[str, Any]:
     values = json.loads(recorded)
     if not isinstance(values, dict):
         raise ConfigError("must be a mapping")
-<<<<<<< HEAD
-    return _upgraded(values)
-
-
-def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what an older version recorded as this one would have."""
-    callbacks = values.get("callbacks")
-=======
     callbacks, training = values.get("callbacks"), values.get("training")
->>>>>>> base
     for node in callbacks.values() if isinstance(callbacks, dict) else ():
         if isinstance(node, dict) and node.get("_target_") in RENAMED:
             node["_target_"] = RENAMED[node["_target_"]]

@@ -123,33 +123,36 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(study_command):
 
 
 def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
-    # three jobs: one that trains, one that diverges, one that is refused before it begins
-    sweep = ("training.batch_size=32", "optimizer.learning_rate=0.01,1e10,0")
+    # of four jobs one trains, one diverges, and two are refused when they begin
+    sweep = ("training.batch_size=32,100000", "optimizer.learning_rate=0.01,1e10")
     done = train("-m", *QUICK, *sweep, "~callbacks.layer_health", folder=tmp_path)
     assert done.returncode == 1
     assert "layer health" not in done.stdout
     diverged = "training diverged: loss is nan after epoch 1; try a smaller optimizer.learning_rate"
-    refused = "optimizer.learning_rate=0.0: must be above 0"
+    refused = "training.batch_size=100000: must be at most the 1200 training images"
     assert f"error: {diverged}\n" in done.stdout and f"error: {refused}\n" in done.stdout
-    assert done.stdout.splitlines()[-3:] == [
+    small, large = (f"training.batch_size={size} optimizer.learning_rate" for size in (32, 100000))
+    assert done.stdout.splitlines()[-4:] == [
         "failed:",
-        f"  optimizer.learning_rate=10000000000.0: {diverged}",
-        f"  optimizer.learning_rate=0: {refused}",
+        f"  {small}=10000000000.0: {diverged}",
+        f"  {large}=0.01: {refused}",
+        f"  {large}=10000000000.0: {refused}",
     ]
-    assert done.stderr.splitlines()[-1] == "error: 2 of 3 jobs failed"
+    assert done.stderr.splitlines()[-1] == "error: 3 of 4 jobs failed"
     assert "Traceback" not in done.stdout + done.stderr
     by_name = {run.info.run_name: run for run in runs_in(tmp_path)}
-    assert by_name["sweep of optimizer.learning_rate"].info.status == "FAILED"
+    study = by_name["sweep of training.batch_size, optimizer.learning_rate"]
+    assert study.info.status == "FAILED"
     rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("|")]
     header, _, finished, diverged = (row for row in rows if len(row) == 11)
     assert header[-2].strip() == "not finished"
-    assert finished[1].strip() == "0.01" and finished[2].strip() == "1"
-    assert diverged[1].strip() == "10000000000.0" and diverged[-2].strip() == "1 diverged"
-    assert "2 of 3 planned variants have run" in done.stdout
+    assert finished[1].strip() == f"{small}=0.01" and finished[2].strip() == "1"
+    assert diverged[1].strip() == f"{small}=10000000000.0" and diverged[-2].strip() == "1 diverged"
+    assert "2 of 4 planned variants have run" in done.stdout
 
 
 def test_a_sweep_whose_jobs_are_all_refused_is_no_study(tmp_path):
-    done = train("-m", *QUICK, "optimizer.learning_rate=0,-1", folder=tmp_path)
+    done = train("-m", *QUICK, "training.batch_size=100000,200000", folder=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     [opened] = runs_in(tmp_path)
     assert opened.info.status == "FAILED" and "study" not in opened.data.tags

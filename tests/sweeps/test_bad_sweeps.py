@@ -21,6 +21,9 @@ SWEEPS = [
     ("'seed=choice()'", "empty choice is not legal"),
     ("'model=glob(z*)'", "model=glob(z*): there is no such value"),
     ("'optimizer.learning_rate=interval(0.1,1)'", "list the values, name a range, or search:"),
+    ("model.depth=2,-3", "model.depth=-3: must be at least 1 and at most 10000"),
+    ("model.depth=-3", "model.depth=-3: must be at least 1 and at most 10000"),
+    ("optimizer=sgd,adam optimizer.momentum=0.5", "optimizer.momentum: no such key; there are"),
     ("hydra/sweeper=optuna", "hydra.sweeper.params: nothing is searched; KEY=interval(0.1,0.5)"),
 ]
 SEARCHES = [
@@ -30,14 +33,15 @@ SEARCHES = [
     ("'hydra.sweeper.fresh_seeds=[42,1]'", "fresh_seeds=[42, 1]: must be a list"),
     ("hydra.sweeper.pruner.min_resource=-1", "`min_resource` is -1, but must"),
     ("seed=1,2", "seed: is not searched; hydra.sweeper.fresh_seeds judge"),
-    ("study.baseline=relu", "a search compares its best with where it began"),
+    ("study.baseline=relu", "a search compares its best with its start"),
     (
         "'model.width=choice(16,32)'",
-        "model.width: a search begins with what is configured, 100; that is none of 16, 32: add it",
+        "model.width: a search starts with what is configured, 100; that is none of 16, 32: add it",
     ),
     ("'model=choice(relu,foo)'", "model=foo: choose one of batch_norm,"),
     ("'model.depth=interval(9,1)'", "cannot be searched: `low <= high` must"),
-    ("'foo=range(1,3)'", "foo: has no value yet, with which a search could"),
+    ("'foo=range(1,3)'", "foo: no such key; there are data, model, optimizer"),
+    ("'callbacks.checkpoint.monitor=choice(loss,0)'", "monitor: a search starts with what is"),
 ]
 ROWS = SWEEPS + [(f"+experiment=search {typed}", words) for typed, words in SEARCHES]
 
