@@ -24,7 +24,7 @@ sys.path.insert(0, str(PROJECT))
 
 from fmnist.common.terminal import table  # noqa: E402
 from fmnist.config.schema import Promotion, promotion  # noqa: E402
-from fmnist.evidence.statistics import Verdict, compare, mean_interval, power  # noqa: E402
+from fmnist.evidence.statistics import Verdict, compare_paired, mean_interval, power  # noqa: E402
 from fmnist.registry.decision import beats  # noqa: E402
 
 VARIANTS, SEEDS, MARGIN = 6, 5, 0.005
@@ -47,7 +47,7 @@ def accuracies(draw: np.random.Generator, seeds: int, effect: float = 0.0) -> ND
 
 def verdicts(values: NDArray[np.float64]) -> list[Verdict]:
     """Compare all variants with the first."""
-    return [d.verdict for d in compare(list(values[1:] - values[0]), MARGIN)]
+    return [d.verdict for d in compare_paired(list(values[1:] - values[0]), MARGIN)]
 
 
 def promotions(draw: np.random.Generator, number: int) -> list[dict[str, str | int]]:
@@ -78,7 +78,7 @@ def promotions(draw: np.random.Generator, number: int) -> list[dict[str, str | i
 
 def winner(values: NDArray[np.float64], rules: Promotion) -> int:
     """Return which variant is the champion's after a promotion; before, it is the first."""
-    differences = compare(list(values[1:] - values[0]), rules.min_effect)
+    differences = compare_paired(list(values[1:] - values[0]), rules.min_effect)
     best = int(values.mean(axis=1).argmax())
     return best if best and beats(differences[best - 1], rules) else 0
 
