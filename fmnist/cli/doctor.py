@@ -20,7 +20,7 @@ from fmnist.common.errors import DataError, FmnistError, TrackingError, one_line
 from fmnist.common.exits import environment_of_child
 from fmnist.common.startup import importing_tensorflow
 from fmnist.data import download, idx_files
-from fmnist.registry import versions
+from fmnist.registry import commit
 from fmnist.registry.decision_log import find_decision_log
 from fmnist.runs import checkout, resume
 from fmnist.tracking import database
@@ -191,7 +191,7 @@ def of_decisions(_: Store) -> Iterator[Finding]:
         if age < HEARTBEAT_TIMEOUT:
             continue
         if run_id in taken:
-            carry_out = partial(versions.apply, decision_log)
+            carry_out = partial(commit.apply, decision_log)
             yield Finding(f"decision {run_id}: taken, not carried out", "--fix does it", carry_out)
         else:
             end = partial(mlflow.MlflowClient().set_terminated, run_id, KILLED)
