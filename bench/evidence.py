@@ -55,13 +55,13 @@ def promotions(draw: np.random.Generator, number: int) -> list[dict[str, str | i
 
     The first variant is the champion's; all are equal, or the last is better by `PROMOTED_EFFECT`.
     """
-    rules, rows = promotion(), []
+    criteria, rows = promotion(), []
     for variants in (2, VARIANTS):
         for seeds in (3, 5, 10):
             changed = {}
             for effect in (0.0, PROMOTED_EFFECT):
                 studies = [accuracies(draw, seeds, effect)[-variants:] for _ in range(number)]
-                winners = [winner(values, rules) for values in studies]
+                winners = [winner(values, criteria) for values in studies]
                 changed[effect] = sum(w == variants - 1 if effect else w > 0 for w in winners)
             rows.append(
                 {
@@ -76,11 +76,11 @@ def promotions(draw: np.random.Generator, number: int) -> list[dict[str, str | i
     return rows
 
 
-def winner(values: NDArray[np.float64], rules: Promotion) -> int:
+def winner(values: NDArray[np.float64], criteria: Promotion) -> int:
     """Return which variant is the champion's after a promotion; before, it is the first."""
-    differences = compare_paired(list(values[1:] - values[0]), rules.min_effect)
+    differences = compare_paired(list(values[1:] - values[0]), criteria.min_effect)
     best = int(values.mean(axis=1).argmax())
-    return best if best and beats(differences[best - 1], rules) else 0
+    return best if best and beats(differences[best - 1], criteria) else 0
 
 
 def coverage(draw: np.random.Generator, studies: int) -> float:
@@ -92,8 +92,10 @@ def coverage(draw: np.random.Generator, studies: int) -> float:
     return held / studies
 
 
-def said(draw: np.random.Generator, studies: int, seeds: int, effect: float) -> dict[str, float]:
-    """Return how often each verdict is said of the last variant, and "better" of any equal one."""
+def verdict_shares(
+    draw: np.random.Generator, studies: int, seeds: int, effect: float
+) -> dict[str, float]:
+    """Return the share of studies with each verdict on the last variant, and with a false alarm."""
     counts = dict.fromkeys(Verdict, 0)
     alarms = 0
     for _ in range(studies):
@@ -141,12 +143,14 @@ def main() -> None:
     print(
         f"of {studies} studies of {SEEDS} seeds the 95 % interval holds the true mean in {held:.1%}"
     )
-    equal = said(draw, studies, SEEDS, 0.0)
+    equal = verdict_shares(draw, studies, SEEDS, 0.0)
     alarms = equal["any equal variant called better"]
     print(f"of {VARIANTS} equal variants any is called better in {alarms:.1%}")
     shares = {}
     for seeds in (3, 5, 10, 20):
-        shares[seeds] = {effect: said(draw, studies // 4, seeds, effect) for effect in EFFECTS}
+        shares[seeds] = {
+            effect: verdict_shares(draw, studies // 4, seeds, effect) for effect in EFFECTS
+        }
         found = "  ".join(f"{100 * e:g}: {s[Verdict.better]:.0%}" for e, s in shares[seeds].items())
         print(f"{seeds:>2} seeds, points of true difference: called better   {found}")
     changes = promotions(draw, studies // 2)

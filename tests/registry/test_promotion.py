@@ -86,7 +86,7 @@ def test_champions_follow_one_another_on_evidence(store):
     second = promote(store, 1)
     assert (second.outcome, second.champion, second.replaced) == (Outcome.promoted, 2, 1)
     assert (second.evidence.incumbent.role, second.evidence.incumbent.version) == ("champion", 1)
-    assert second.evidence.difference.estimate.n == 3
+    assert second.evidence.difference.estimate.n == 4
     assert "it beats the champion, 0.01 (version 1)" in second.reason
     assert aliases() == {"champion": 2}
     accuracies = [run.data.metrics["best_val_accuracy"] for run in runs_at("0.1")]
@@ -114,7 +114,7 @@ def test_the_record_has_all_that_the_decision_rests_on(store):
     folder = Path(mlflow.artifacts.download_artifacts(run_id=record.info.run_id))
     kept = json.loads((folder / "decision.json").read_text())
     assert kept["reason"] == decision.reason and kept["who"] and kept["when"]
-    assert kept["challenger"]["values"].keys() == {"1", "2", "3"}
+    assert kept["challenger"]["values"].keys() == {"1", "2", "3", "4"}
     assert kept["difference"]["p"] == pytest.approx(decision.evidence.difference.p)
     assert kept["provenance"]["data.fingerprint"] == run_of(1).data.tags["data.fingerprint"]
     assert len(kept["checks"]) == 9 and kept["criteria"]["alpha"] == 0.05
