@@ -88,7 +88,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 def compare(options: argparse.Namespace) -> None:
     """Print a comparison."""
     from fmnist.cli import ui
-    from fmnist.evidence.comparison import StudyDesign, comparison
+    from fmnist.evidence.comparison import StudyDesign, compare_variants
     from fmnist.reports import comparison_report
     from fmnist.tracking import artifacts, studies
     from fmnist.tracking.store import existing_store
@@ -104,7 +104,9 @@ def compare(options: argparse.Namespace) -> None:
         "baseline": options.baseline,
         "min_effect": options.min_effect,
     }
-    answer = comparison(runs, statement.with_overrides(**asked), allow=options.allow.split(","))
+    answer = compare_variants(
+        runs, statement.with_overrides(**asked), allow=options.allow.split(",")
+    )
     healths = artifacts.health(answer)
     if options.format == "html":
         print(comparison_report.html(answer, healths, studies.pictures(answer, healths)))

@@ -9,8 +9,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from fmnist.common.errors import FmnistError, PromotionError
 from fmnist.config.schema import Promotion
-from fmnist.evidence.comparison import Comparison, StudyDesign, Variant, comparison
-from fmnist.evidence.pooling import RunSummary, differences, grouped, told
+from fmnist.evidence.comparison import Comparison, StudyDesign, Variant, compare_variants
+from fmnist.evidence.pooling import (
+    RunSummary,
+    describe_settings,
+    group_by_variant,
+    unequal_settings,
+)
 from fmnist.registry import versions
 from fmnist.tracking import studies
 from fmnist.tracking.store import Store, if_there
@@ -55,7 +60,7 @@ def compare_with_champion(
                     f"--first: the champion, version {champion}, can be compared with this study"
                 )
             return ChampionComparison(answer, champion)
-    return ChampionComparison(comparison(runs, statement), None)
+    return ChampionComparison(compare_variants(runs, statement), None)
 
 
 def _against_champion(
@@ -81,16 +86,16 @@ def _against_champion(
         if statement.variants:
             statement = dataclasses.replace(statement, variants=statement.variants + 1)
     finished = [one for one in runs if one.status == "FINISHED"]
-    groups = list(grouped(finished, statement.variant_of).values())
-    if differing := differences(groups, statement.by):
+    groups = list(group_by_variant(finished, statement.variant_of).values())
+    if differing := unequal_settings(groups, statement.by):
         params = [key for key in [*statement.by, *differing] if key in own.params]
         overrides = " ".join(f"{key}={own.params[key]}" for key in dict.fromkeys(params))
         raise PromotionError(
             f"the champion, version {champion}, cannot be compared with this study: "
-            f"{told(differing)}; "
+            f"{describe_settings(differing)}; "
             f"run its variant in the same study, too: {overrides}"
         )
-    return comparison(runs, dataclasses.replace(statement, baseline=name))
+    return compare_variants(runs, dataclasses.replace(statement, baseline=name))
 
 
 def _settings(run: RunSummary) -> dict[str, str]:

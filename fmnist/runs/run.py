@@ -248,7 +248,10 @@ def record(result: TrainedRun, dataset: Dataset) -> None:
 
     Done a second time, it leaves the same.
     """
-    from fmnist.reports import run_plots  # only now: the first epoch does not wait for matplotlib
+    from fmnist.reports import (
+        class_plots,
+        run_plots,
+    )  # only now: the first epoch does not wait for matplotlib
 
     tracked_run.log_missing_metrics(result.run_id, result.scores)
     tracked_run.log_digests(result.digests)
@@ -262,7 +265,7 @@ def record(result: TrainedRun, dataset: Dataset) -> None:
         "learning_curves": run_plots.learning_curves(
             result.history, result.scores.get("best_epoch")
         ),
-        "confusion_matrix": run_plots.confusion_matrix(labels, result.predictions.classes, names),
+        "confusion_matrix": class_plots.confusion_matrix(labels, result.predictions.classes, names),
         "confident_mistakes": run_plots.confident_mistakes(
             dataset.validation.images, labels, result.predictions.probabilities, names
         ),

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fmnist.common.terminal import table
 from fmnist.evidence.comparison import Comparison
 from fmnist.evidence.pooling import variant_name
-from fmnist.reports.comparison_report import percent
+from fmnist.reports.formatting import percent
 from fmnist.sweeps.search import START, as_typed
 from fmnist.sweeps.trial import JOURNAL, PRUNED_AFTER, open_study
 from fmnist.tracking.studies import OpenStudy, load

@@ -19,7 +19,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from fmnist.common.errors import ComparisonError, TrackingError, one_line
 from fmnist.config.schema import Tracking
-from fmnist.evidence.comparison import Comparison, StudyDesign, comparison
+from fmnist.evidence.comparison import Comparison, StudyDesign, compare_variants
 from fmnist.evidence.layer_health import Health
 from fmnist.evidence.pooling import RunSummary
 from fmnist.evidence.predictions import accuracy_by_class, disagreement
@@ -141,7 +141,7 @@ def conclude(study: OpenStudy, ended: str) -> Comparison | None:
     try:
         _, design, runs = load(study.store, study.run_id)
         if runs:
-            answer = comparison(runs, design)
+            answer = compare_variants(runs, design)
             _compare(study, answer)
             return answer
         if ended == "FAILED":  # all jobs were refused

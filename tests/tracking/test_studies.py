@@ -3,7 +3,7 @@
 import mlflow
 
 from fmnist.config.schema import Tracking
-from fmnist.evidence.comparison import StudyDesign, comparison
+from fmnist.evidence.comparison import StudyDesign, compare_variants
 from fmnist.tracking import studies
 
 
@@ -20,5 +20,5 @@ def test_the_first_that_was_typed_is_the_baseline_whichever_job_began_first(tmp_
             mlflow.log_params({"model": model, "seed": 1})
             mlflow.log_metrics({"best_val_accuracy": 0.5, "best_test_accuracy": 0.5})
     _, statement, runs = studies.load(opened.store, opened.run_id)
-    answer = comparison(runs, statement)
+    answer = compare_variants(runs, statement)
     assert [variant.name for variant in answer.variants] == ["relu", "selu"]
