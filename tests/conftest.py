@@ -25,7 +25,7 @@ from hydra import compose, initialize_config_dir
 from mlflow.entities import Run
 
 from fmnist import PROJECT
-from fmnist.common.files import only_one
+from fmnist.common.files import file_lock
 from fmnist.config.schema import Config
 from fmnist.data.idx_files import DIMENSIONS
 from forked import Forked
@@ -169,7 +169,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     if "PYTEST_XDIST_WORKER" in os.environ:
         place = place.parent
     folder, made = place / name, place / f"{name}.made"
-    with only_one(place / f"{name}.lock", timeout=600):
+    with file_lock(place / f"{name}.lock", timeout=600):
         if not made.exists():
             folder.mkdir()
             make(folder)

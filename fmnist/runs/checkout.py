@@ -14,8 +14,9 @@ from mlflow.entities import Run
 
 from fmnist import PROJECT
 from fmnist.common.errors import ReproductionError
-from fmnist.common.exits import Terminated, environment_of_child, sigterm_raises
-from fmnist.common.files import is_held, only_one
+from fmnist.common.exits import Terminated, sigterm_raises
+from fmnist.common.files import file_lock, is_held
+from fmnist.common.startup import environment_of_child
 from fmnist.tracking import provenance
 from fmnist.tracking.artifacts import artifact
 from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, installed, short_digest
@@ -42,7 +43,7 @@ def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
     with (
         sigterm_raises(),
         tempfile.TemporaryDirectory(prefix=PREFIX) as place,
-        only_one(Path(place, LOCK), timeout=0),
+        file_lock(Path(place, LOCK), timeout=0),
         worktree(run, place) as project,
     ):
         if not (project / "fmnist" / "reproduction.py").exists():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.common.errors import TrainingError, can_be_put_right, one_line
+from fmnist.common.errors import TrainingError, is_user_error, one_line
 from fmnist.sweeps.job_state import JobError, JobState
 from fmnist.sweeps.trial import pruner_of
 from fmnist.tracking.job_context import JobContext
@@ -77,7 +77,7 @@ class StudyJob:
 
     def _failed(self, reporter: "JobReporter", error: Exception) -> Exception:
         """Report an error, and return the one that the command that began the sweep gets."""
-        bug = not can_be_put_right(error)
+        bug = not is_user_error(error)
         reason = f"{type(error).__name__}: {one_line(error)}" if bug else one_line(error)
         log.error("error: %s", reason, exc_info=error if bug and self.jobs_at_once else None)
         reporter.report(ended=True, error=reason)

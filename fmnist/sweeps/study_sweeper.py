@@ -15,7 +15,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.common.errors import ConfigError, can_be_put_right
+from fmnist.common.errors import ConfigError, is_user_error
 from fmnist.common.startup import let_children_find_project
 from fmnist.config.limits import check_numbers
 from fmnist.config.schema import Promotion, Study, Tracking
@@ -159,7 +159,7 @@ class StudySweeper(Sweeper):
             stop.add_note("it goes on by: the same command, typed again")
             raise
         except Exception as error:
-            failures = progress.failures() if can_be_put_right(error) else []
+            failures = progress.failures() if is_user_error(error) else []
             if failures:
                 of = progress.planned or "the"
                 raise JobError(f"{len(failures)} of {of} jobs failed") from error

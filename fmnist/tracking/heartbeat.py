@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,7 +11,7 @@ import mlflow
 from mlflow.entities import Run
 
 from fmnist.common.errors import TrackingError
-from fmnist.common.files import is_held, only_one
+from fmnist.common.files import file_lock, is_held
 from fmnist.tracking.tags import FOLDER_TAG, HEARTBEAT_TAG, HOST_TAG, PID_TAG
 
 INTERRUPTED = "interrupted"
@@ -33,10 +32,9 @@ def run_lock(folder: str) -> Iterator[None]:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         try:
-            held.enter_context(only_one(Path(folder, LOCK), timeout=LOCK_TIMEOUT))
-        except sqlite3.OperationalError as error:
-            reason = "another process works in it" if "locked" in str(error) else str(error)
-            raise TrackingError(f"{folder}: {reason}") from error
+            held.enter_context(file_lock(Path(folder, LOCK), timeout=LOCK_TIMEOUT))
+        except TimeoutError as error:
+            raise TrackingError(f"{folder}: another process works in it") from error
         yield
 
 

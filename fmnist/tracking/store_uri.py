@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fmnist import PROJECT
 from fmnist.common.errors import TrackingError, one_line
-from fmnist.common.files import only_one
+from fmnist.common.files import file_lock
 
 GIVEN_URI = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow overwrites the variable later
 
@@ -33,7 +33,9 @@ SQLITE = b"SQLite format 3\0"
 CONNECT_TIMEOUT = 5  # seconds
 DATABASE_SERVERS = ("postgresql", "mysql")
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
-NOT_WRITABLE = re.compile("unable to open database file|readonly database")  # SQLite's words
+NOT_WRITABLE = re.compile(  # words of SQLite, and of the system for the lock beside the file
+    "unable to open database file|readonly database|Permission denied|Read-only file system"
+)
 
 
 def default_uri() -> str:
@@ -147,7 +149,7 @@ def _only_one(uri: str) -> Iterator[None]:
     if not database.resolve().parent.is_dir():
         folder = shlex.quote(str(database.resolve().parent))
         raise unusable(uri, f"no such folder; make it: mkdir -p {folder}")
-    with only_one(Path(f"{database}.lock"), LOCK_TIMEOUT):
+    with file_lock(Path(f"{database}.lock"), LOCK_TIMEOUT):
         yield
 
 

@@ -121,7 +121,7 @@ def test_a_stopped_sweep_leaves_nothing_running_and_goes_on(tmp_path, one_after_
     assert digests(tmp_path) == one_after_another
 
 
-NEEDS = "is not installed; pip install '.[scale]'"
+NEEDS = "is not installed; pip install -e '.[scale]'"
 
 
 @pytest.mark.parametrize(

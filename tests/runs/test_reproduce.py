@@ -10,7 +10,7 @@ import pytest
 
 from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, train_command
 from fmnist.common.errors import ReproductionError
-from fmnist.common.files import only_one
+from fmnist.common.files import file_lock
 from fmnist.runs import checkout, reproduce
 from fmnist.tracking import provenance, studies
 from fmnist.tracking.store import Store
@@ -173,7 +173,7 @@ def test_what_a_killed_checkout_left_is_found_and_removed(project, tmp_path, mon
     monkeypatch.setattr(checkout, "PROJECT", project)
     place = tmp_path / f"{checkout.PREFIX}x"
     git(project, "worktree", "add", "--detach", str(place / checkout.WORKTREE))
-    with only_one(place / checkout.LOCK, timeout=0):
+    with file_lock(place / checkout.LOCK, timeout=0):
         assert checkout.abandoned() == []
     assert checkout.abandoned() == [place]
     checkout.remove(place)

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import QUICK, composed, runs_in
 from fmnist.common.errors import ConfigError
-from fmnist.common.files import is_held, only_one, replacing
+from fmnist.common.files import file_lock, is_held, replacing
 from fmnist.config import recorded
 from fmnist.runs.run import run
 from fmnist.tracking import delivery_queue
@@ -130,7 +130,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
 
 def test_a_lock_is_held_by_one(tmp_path):
     assert not is_held(tmp_path / "lock")
-    with only_one(tmp_path / "lock", 0):
+    with file_lock(tmp_path / "lock", 0):
         assert is_held(tmp_path / "lock")
     assert not is_held(tmp_path / "lock")
 
@@ -233,7 +233,7 @@ def test_a_recorded_configuration_is_read_back_in_another_folder(config):
         ("callbacks.tensorboard.log_dir", "gs://bucket/x", "reaches out of the folder"),
         ("callbacks.checkpoint.filepath", "~/x.keras", "reaches out of the folder"),
         ("data.dir", "${oc.env:HOME}", "reaches out of the folder"),
-        ("output_dir", "/", "decides nothing"),
+        ("output_dir", "/", "does not affect the result"),
         ("optimizer.learning_rate", -1, "must be above 0"),
         ("training.epochs", "many", "training.epochs"),
         ("callbacks", 3, "callbacks: must be a mapping"),
