@@ -20,7 +20,8 @@ from fmnist.evidence.pooling import variant_name
 from fmnist.reports.formatting import percent
 from fmnist.sweeps.search import START, as_typed
 from fmnist.sweeps.trial import JOURNAL, PRUNED_AFTER, open_study
-from fmnist.tracking.studies import OpenStudy, load
+from fmnist.tracking.studies import OpenStudy
+from fmnist.tracking.study_runs import load
 from fmnist.tracking.tags import STUDY_TAG
 
 SHOWN = 5  # trials in the table
@@ -38,7 +39,7 @@ def name_best(opened: OpenStudy, folder: str) -> None:
     search = open_study(folder)
     if finished(search):
         best = search.best_trial
-        _, statement, _ = load(opened.store, opened.run_id)
+        statement = load(opened.store, opened.run_id).design
         full = variant_name(as_typed(best.params), statement.by)
         names = {full: f"trial {best.number}", **statement.names}
         whole = dataclasses.asdict(dataclasses.replace(statement, names=names))

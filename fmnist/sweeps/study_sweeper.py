@@ -85,9 +85,9 @@ class StudySweeper(Sweeper):
 
     def conclude(self, study: "OpenStudy", folder: str, status: str) -> None:
         """End the study with its comparison; `status` is MLflow's."""
-        from fmnist.tracking import studies
+        from fmnist.tracking import study_comparison
 
-        studies.conclude(study, status)
+        study_comparison.conclude(study, status)
 
     def launch(self, jobs: list[list[str]], first: int) -> Sequence[JobReturn]:
         """Let the launcher do some jobs; the first of them has the number `first`."""
@@ -143,7 +143,8 @@ class StudySweeper(Sweeper):
         name = chosen or f"sweep of {', '.join(swept) or 'one'}"
         same = None if self.config.rerun else _signature(self.config, plan.design)
         command = train_command(sys.argv[1:])
-        return studies.begin(tracking, plan.design, name, folder, command, same)
+        sweep = studies.Sweep(name, folder, command, same)
+        return studies.begin(tracking, plan.design, sweep)
 
     @contextmanager
     def _concluded(

@@ -87,10 +87,10 @@ class SearchSweeper(StudySweeper):
     def conclude(self, study: "OpenStudy", folder: str, status: str) -> None:
         """End the study with the comparison, and with what the search found."""
         from fmnist.sweeps import search_report
-        from fmnist.tracking import studies
+        from fmnist.tracking import study_comparison
 
         search_report.name_best(study, folder)
-        search_report.conclude(study, folder, studies.conclude(study, status))
+        search_report.conclude(study, folder, study_comparison.conclude(study, status))
 
     def _try_all(
         self, study: "optuna.Study", space: "dict[str, BaseDistribution]"

@@ -48,7 +48,7 @@ def uri(folder, monkeypatch) -> str:
 
 
 def study_of(uri: str, place: int) -> str:
-    return studies.studies(Store(uri, "1"))[place][0]
+    return studies.all_studies(Store(uri, "1"))[place].run_id
 
 
 def test_before_a_promotion_there_is_no_champion(uri):

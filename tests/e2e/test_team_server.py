@@ -32,7 +32,7 @@ from fmnist.registry.versions import CHAMPION, version_of
 from fmnist.tracking import store
 from fmnist.tracking.model import DIGEST_TAG, verified
 from fmnist.tracking.run_config import config_of_run
-from fmnist.tracking.tracked_run import DIGESTS
+from fmnist.tracking.run_log import DIGESTS
 from forked import Forked
 
 Done = subprocess.CompletedProcess[str]

@@ -35,7 +35,7 @@ def promote(uri: str, place: int, first: bool = False):
     """Promote from the study in a place, counted from 0."""
     mlflow.set_tracking_uri(uri)
     store = Store(uri, mlflow.get_experiment_by_name("fmnist").experiment_id)
-    study_id = studies.studies(store)[place][0]
+    study_id = studies.all_studies(store)[place].run_id
     return promotion.promote(store, study_id, schema.promotion(), first=first)
 
 
