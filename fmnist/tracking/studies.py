@@ -104,6 +104,11 @@ def _unfinished(store: Store, sweep: Sweep) -> Run | None:
         return None
     for run in search(store, f"tags.{SIGNATURE_TAG} = '{sweep.signature}'", latest=1):
         if run.info.status == "FINISHED":
+            compare = f"{store.variable}python -m fmnist compare {run.info.run_id}"
+            print(
+                f"study {run.info.run_id} of the same command is finished ({compare} shows it); "
+                "training it anew as a new study"
+            )
             return None
         if run.info.status == "RUNNING" and is_alive(run):
             process = f"process {run.data.tags[PID_TAG]} on {run.data.tags[HOST_TAG]}"

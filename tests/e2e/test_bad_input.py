@@ -21,12 +21,12 @@ from queue import SimpleQueue
 import mlflow
 import numpy as np
 import pytest
+from typist import Outcome, Typist
 
 from conftest import ENVIRONMENT, PROJECT, train_command, write_idx
 from fmnist.data.download import SYSTEM_FOLDER
 from fmnist.tracking.model import DIGEST_TAG, digest
 from fmnist.tracking.store_uri import environment_variables
-from typist import Outcome, Typist
 
 TIMEOUT = 30.0  # seconds, on a machine that does other things, too
 MOST_MEMORY = 1 << 30  # bytes

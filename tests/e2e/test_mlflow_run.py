@@ -8,8 +8,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from commands import Command
 from conftest import ENVIRONMENT, PROJECT, runs_in
-from forked import Forked
 
 BIN = Path(sys.executable).parent
 
@@ -33,7 +33,7 @@ def mlflow_run(clone, environment_manager, *parameters, entry_point="main"):
     for parameter in parameters:
         command += ["-P", parameter]
     path = {"PATH": f"{BIN}{os.pathsep}{ENVIRONMENT['PATH']}"}
-    return Forked(command, ENVIRONMENT | path, clone).completed(timeout=1500)
+    return Command(command, ENVIRONMENT | path, clone).completed(timeout=1500)
 
 
 def test_a_sweep_makes_its_jobs_children_of_the_opened_run_and_promotes_if_it_shall(clone):

@@ -12,6 +12,7 @@ import pytest
 from mlflow.store.db.base_sql_model import Base
 from sqlalchemy import create_engine
 
+from commands import processes
 from conftest import copy_store
 from fmnist.config import schema
 from fmnist.registry import promotion, versions
@@ -19,7 +20,6 @@ from fmnist.registry.decision import Outcome
 from fmnist.registry.decision_log import MODEL, find_decision_log, open_decision_log
 from fmnist.tracking import studies
 from fmnist.tracking.store import Store
-from forked import processes
 
 WRITES = (
     *("create_run", "log_text", "log_param", "set_terminated", "set_registered_model_alias"),
