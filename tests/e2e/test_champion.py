@@ -239,6 +239,7 @@ def test_the_served_champion(uri, capsys):
     assert "is the champion now: it beats the champion, 0.01" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_mlflow_serves_it_from_another_folder(uri, folder, tmp_path):
     example = mlflow.artifacts.download_artifacts(
         "models:/fmnist@champion/serving_input_example.json", dst_path=str(tmp_path)

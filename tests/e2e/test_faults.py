@@ -123,6 +123,7 @@ def test_two_runs_set_up_a_store_are_killed_and_lose_nothing(tmp_path, reference
     check_whole(f"sqlite:///{tmp_path}/mlflow.db", references, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_server_may_go_and_come_back(tmp_path, references):
     port = free_port()
     folders = {patience: tmp_path / patience for patience in ("60", "1")}

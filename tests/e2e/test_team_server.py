@@ -39,7 +39,10 @@ Done = subprocess.CompletedProcess[str]
 
 pytest.importorskip("flask_wtf", reason="needs mlflow[auth]; make test installs it")
 
-pytestmark = pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated"),
+]
 
 NAME = "mlflow.example.org"
 ROLES = {"trainer": ["trainer"], "promoter": ["promoter"], "reader": []}

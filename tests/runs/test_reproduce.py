@@ -127,6 +127,7 @@ def test_what_cannot_be_compared_is_refused(original):
             pass
 
 
+@pytest.mark.slow
 def test_the_recorded_libraries_are_installed_and_nothing_else(original, tmp_path):
     first = original[1]
     path = artifact_path(first, "environment/requirements.txt")
@@ -197,6 +198,7 @@ def project(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_checkout_gives_what_changed_code_does_not(project, tmp_path):
     def command(*arguments: str, where: Path = tmp_path) -> subprocess.CompletedProcess[str]:
         variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
