@@ -19,8 +19,8 @@ from fmnist.evidence.pooling import (
 )
 from fmnist.registry import versions
 from fmnist.tracking import study_runs
-from fmnist.tracking.study_runs import StudyRuns
 from fmnist.tracking.store import Store, if_there
+from fmnist.tracking.study_runs import StudyRuns
 
 FINGERPRINT = "data.fingerprint"
 

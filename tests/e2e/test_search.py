@@ -7,10 +7,10 @@ import time
 
 import mlflow
 import pytest
+from fmnist.sweeps.trial import open_study
 
 from commands import Command
 from conftest import ENVIRONMENT, QUICK, runs_in, started, train
-from fmnist.sweeps.trial import open_study
 
 TRIALS, FRESH, EPOCHS = 8, (101, 102), 4
 SEARCH = (
