@@ -5,7 +5,6 @@ python -m deploy.users add anna trainer    an admin: a user, whose first passwor
 python -m deploy.users password            everybody: another password for oneself
 """
 
-import argparse
 import getpass
 import secrets
 import sys
@@ -13,7 +12,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fmnist.cli.main import Parser
+import click
+
+from fmnist.cli.main import run_command
 from fmnist.common.errors import ConfigError
 from fmnist.common.exits import one_line_errors
 
@@ -23,82 +24,79 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command."""
-    parser = Parser(prog="python -m deploy.users", description="Who may do what on the server.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    roles = commands.add_parser("roles", help="make the roles trainer and promoter; as an admin")
-    roles.set_defaults(command=make_roles)
-    add = commands.add_parser("add", help="add a user and print a first password; as an admin")
-    add.set_defaults(command=add_user)
-    add.add_argument("name")
-    add.add_argument("role", nargs="*", help="trainer, promoter; without any: may only read")
-    password = commands.add_parser("password", help="change one's own password")
-    password.set_defaults(command=change_password)
-    options = parser.parse_args(arguments)
-    options.command(options)
+    run_command(commands, "python -m deploy.users", arguments)
 
 
-def make_roles(options: argparse.Namespace) -> None:
-    """Make the roles, and as the admin what they are about: it belongs to whoever makes it."""
+@click.group(no_args_is_help=False)
+def commands() -> None:
+    """Say who may do what on the server."""
+
+
+@commands.command("roles")
+def make_roles() -> None:
+    """Make the roles trainer and promoter; as an admin.
+
+    The decision log and the model are made, too: they belong to whoever makes them.
+    """
     from fmnist.config.schema import Tracking
     from fmnist.registry.decision_log import MODEL, open_decision_log
     from fmnist.tracking.store import open_store
 
     server = users_of_server()
     store = open_store(Tracking(None, "fmnist"))
-    ledger = open_decision_log(store)
+    decision_log = open_decision_log(store)
     allowed = {
         "trainer": [("experiment", store.experiment_id, "EDIT")],
         "promoter": [
-            ("experiment", ledger.experiment_id, "EDIT"),
+            ("experiment", decision_log.experiment_id, "EDIT"),
             ("registered_model", MODEL, "MANAGE"),
         ],
     }
-    there = roles_of(server)
+    roles = roles_of(server)
     for name, permissions in allowed.items():
-        role = there[name] if name in there else server.create_role("default", name).id
+        role = roles[name] if name in roles else server.create_role("default", name).id
         held = {(p.resource_type, p.resource_pattern) for p in server.list_role_permissions(role)}
-        for kind, which, permission in permissions:
-            if (kind, which) not in held:
-                server.add_role_permission(role, kind, which, permission)
+        for kind, pattern, permission in permissions:
+            if (kind, pattern) not in held:
+                server.add_role_permission(role, kind, pattern, permission)
 
 
-def add_user(options: argparse.Namespace) -> None:
-    """Add a user with roles, and print the first password.
+@commands.command("add")
+@click.argument("name")
+@click.argument("role", nargs=-1)
+def add_user(name: str, role: Sequence[str]) -> None:
+    """Add a user and print a first password; as an admin.
 
-    Raises:
-        ConfigError: if there is such a user already, or no such role.
+    ROLE is trainer or promoter, or both; a user without any may only read.
     """
     from mlflow.exceptions import MlflowException
 
     server = users_of_server()
     roles = roles_of(server)
-    if unknown := set(options.role) - roles.keys():
+    if unknown := set(role) - roles.keys():
         raise ConfigError(f"role {min(unknown)}: choose one of {', '.join(sorted(roles))}")
     password = secrets.token_urlsafe(16)
     try:
-        server.create_user(options.name, password)
+        server.create_user(name, password)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-        raise ConfigError(f"user {options.name}: is there already") from None
-    for role in options.role:
-        server.assign_role(options.name, roles[role])
+        raise ConfigError(f"user {name}: is there already") from None
+    for each in role:
+        server.assign_role(name, roles[each])
     print(password)
 
 
-def change_password(options: argparse.Namespace) -> None:
-    """Ask for another password, or read it where standard input is no terminal.
-
-    Raises:
-        ConfigError: if it is not known who asks.
-    """
+@commands.command("password")
+def change_password() -> None:
+    """Change one's own password, which is read from standard input if that is no terminal."""
     from mlflow.utils.credentials import read_mlflow_creds
 
     server, user = users_of_server(), read_mlflow_creds()
     if not (user.username and user.password):
         raise ConfigError("set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to yours")
-    asked = sys.stdin.isatty()
-    new = getpass.getpass("new password: ") if asked else sys.stdin.readline().rstrip("\n")
+    terminal = sys.stdin.isatty()
+    new = getpass.getpass("new password: ") if terminal else sys.stdin.readline().rstrip("\n")
     server.update_user_password(user.username, new, current_password=user.password)
 
 

@@ -1,8 +1,14 @@
-"""`python -m fmnist`: see `fmnist.cli.main`."""
+"""`python -m fmnist`, and the command `fmnist`: see `fmnist.cli.main`."""
 
 from fmnist.cli.main import main
 from fmnist.common.exits import one_line_errors
 
-if __name__ == "__main__":
+
+def run() -> None:
+    """Run the command of the command line, and end the program."""
     with one_line_errors():
         main()
+
+
+if __name__ == "__main__":
+    run()

@@ -22,13 +22,17 @@ import mlflow
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from mlflow.entities import Run
 
+from commands import Command
 from fmnist import PROJECT
-from fmnist.common.files import only_one
+from fmnist.common.files import file_lock
 from fmnist.config.schema import Config
 from fmnist.data.idx_files import DIMENSIONS
-from forked import Forked
+from fmnist.sweeps.overrides import parsed
+from fmnist.tracking.model import DIGEST_TAG, digest
 
 # In the background of a shell SIGINT is ignored, here and in all children: heed it again.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -55,6 +59,20 @@ def composed(folder: Path, *overrides: str) -> Config:
 def config(tmp_path: Path) -> Callable[..., Config]:
     """`config(*overrides)`: a configuration whose run writes below `tmp_path` only."""
     return lambda *overrides: composed(tmp_path, *overrides)
+
+
+@pytest.fixture
+def swept_config():
+    """`swept_config(*overrides)`: what `train.py -m` composes of them, and the parsed overrides."""
+
+    def compose(*typed: str):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("train", list(typed), RunMode.MULTIRUN)
+        task = config.hydra.overrides.task
+        return config, parsed(config.hydra.sweeper.params or {}, task)
+
+    with initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
+        yield compose
 
 
 @pytest.fixture(scope="session")
@@ -123,6 +141,44 @@ def lay_store(folder: Path) -> None:
         shutil.copy(empty_store(), folder / "mlflow.db")
 
 
+def used_store(folder: Path) -> str:
+    """Put three runs and a champion into a store that has one experiment; return a run's id.
+
+    The champion takes images and has no network; it fails when it is asked.
+    """
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    for model, seed, fingerprint in (("relu", 1, "a"), ("relu", 2, "a"), ("selu", 1, "b")):
+        run_id: str = client.create_run("1", tags={"data.fingerprint": fingerprint}).info.run_id
+        client.log_param(run_id, "model", model)
+        client.log_param(run_id, "seed", seed)
+        client.log_metric(run_id, "best_val_accuracy", 0.9)
+        client.set_terminated(run_id)
+    (folder / "unusable.py").write_text(
+        "def _load_pyfunc(path): return Model()\nclass Model:\n"
+        "    def predict(self, images, params=None): raise AssertionError(images.shape)\n"
+    )
+    tensor = mlflow.types.TensorSpec(np.dtype(np.uint8), (-1, 28, 28))
+    mlflow.pyfunc.save_model(
+        str(folder / "model"),
+        loader_module="unusable",
+        code_paths=[str(folder / "unusable.py")],
+        signature=mlflow.models.ModelSignature(mlflow.types.Schema([tensor])),
+        input_example=np.zeros((1, 28, 28), np.uint8),
+        pip_requirements=[],
+    )
+    client.create_registered_model("fmnist")
+    tags = {DIGEST_TAG: digest(folder / "model")}
+    version = client.create_model_version("fmnist", f"file://{folder}/model", tags=tags).version
+    client.set_registered_model_alias("fmnist", "champion", version)
+    return run_id
+
+
+def listing(folder: Path) -> set[str]:
+    """All that lies in a folder, but for a store's files."""
+    names = (str(path.relative_to(folder)) for path in folder.rglob("*"))
+    return {name for name in names if not name.startswith("mlflow.db")}
+
+
 def train(
     *arguments: str, folder: Path, timeout: float = 240, **variables: str
 ) -> subprocess.CompletedProcess[str]:
@@ -132,14 +188,14 @@ def train(
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
 
-def started(folder: Path, *arguments: str, **variables: str) -> Forked | subprocess.Popen[str]:
+def started(folder: Path, *arguments: str, **variables: str) -> Command | subprocess.Popen[str]:
     """Begin `python train.py ...`, in a process group of its own, to be stopped."""
     command, environment = train_command(folder, *arguments), ENVIRONMENT | variables
     if not any(word.startswith("tracking.uri=") for word in arguments):
         lay_store(folder)
     launched = any(word.startswith(("hydra/launcher=", "+experiment=")) for word in arguments)
     if not launched or "hydra/launcher=basic" in arguments:
-        return Forked(command[1:], environment)
+        return Command(command[1:], environment)
     return subprocess.Popen(  # its launcher begins processes of its own
         command,
         cwd=PROJECT,
@@ -169,7 +225,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     if "PYTEST_XDIST_WORKER" in os.environ:
         place = place.parent
     folder, made = place / name, place / f"{name}.made"
-    with only_one(place / f"{name}.lock", timeout=600):
+    with file_lock(place / f"{name}.lock", timeout=600):
         if not made.exists():
             folder.mkdir()
             make(folder)
@@ -213,7 +269,7 @@ def train_rates(folder: Path) -> None:
     statement = StudyDesign("Which rate?", by=(RATE,), seeds=(1, 2, 3, 4), variants=1)
     for rate in RATES:
         tracking = Tracking(f"sqlite:///{folder}/mlflow.db", "fmnist")
-        opened = studies.begin(tracking, statement, rate, rate, rate)
+        opened = studies.begin(tracking, statement, studies.Sweep(rate, rate, rate))
         for seed in statement.seeds:
             config = composed(folder, *sized, f"{RATE}={rate}", f"seed={seed}")
             mlflow.MlflowClient().set_tag(run(config).run_id, "mlflow.parentRunId", opened.run_id)

@@ -1,6 +1,5 @@
-"""MLflow's UI on the right store, opened at a page of it."""
+"""MLflow's UI on a store, opened in the browser at one of its pages."""
 
-import json
 import os
 import socket
 import subprocess
@@ -9,54 +8,17 @@ import tempfile
 import time
 import urllib.request
 import webbrowser
-import zlib
-from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import quote, urlencode
 
-import mlflow
-from mlflow.exceptions import MlflowException
-
-from fmnist.common.errors import TrackingError, is_refused
+from fmnist.common.errors import TrackingError
 from fmnist.common.exits import sigterm_raises
-from fmnist.tracking.store import VIEW, Store
+from fmnist.tracking.store import Store
 from fmnist.tracking.store_uri import without_password
-
-SHARED_VIEW = "mlflow.sharedViewState."
-VARIANTS = "variants"
-METRICS = ("best_epoch", "best_val_accuracy")  # not the test accuracy: nobody shall choose by it
-PARAMS = ("data", "model", "seed", "training.epochs")
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 120.0  # seconds; a server takes 10 to 20 to answer
 PORTS = 20  # tried one after another
-
-
-def experiment_page(store: Store) -> str:
-    """Return the page of the experiment's runs: by variant, with the columns that tell them apart.
-
-    The view is kept as MLflow's own button "Share" keeps one, in a tag of the experiment; a user
-    who may only read gets the page as MLflow shows it.
-    """
-    columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in PARAMS]
-    state = {"orderByKey": "params.`model`", "orderByAsc": True, "selectedColumns": columns}
-    content = b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    tag = f"{SHARED_VIEW}{VARIANTS}"
-    page = f"/#/experiments/{store.experiment_id}/runs{VIEW}"
-    try:
-        mlflow.MlflowClient().set_experiment_tag(store.experiment_id, tag, f"deflate;{content}")
-    except MlflowException as error:
-        if not is_refused(error):
-            raise
-        return page
-    return f"{page}&{urlencode({'viewStateShareKey': VARIANTS})}"
-
-
-def compare_page(store: Store, run_ids: Sequence[str]) -> str:
-    """Return the page that compares runs."""
-    runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [store.experiment_id]))
-    return f"/#/compare-runs?runs={runs}&experiments={experiments}&{VIEW.removeprefix('?')}"
 
 
 def show(store: Store, page: str, port: int, browser: bool) -> None:
@@ -64,7 +26,7 @@ def show(store: Store, page: str, port: int, browser: bool) -> None:
 
     Args:
         store: to look at.
-        page: as the functions above return it.
+        page: as `fmnist.tracking.ui_pages` returns it.
         port: to serve on; if it is taken, the next free one.
         browser: False: only print the address.
 
@@ -72,22 +34,22 @@ def show(store: Store, page: str, port: int, browser: bool) -> None:
         TrackingError: if MLflow's server does not start, or ends by itself.
     """
     if store.uri.startswith("http"):
-        run_checks(without_password(store.uri).rstrip("/") + page, browser)
+        open_page(without_password(store.uri).rstrip("/") + page, browser)
         return
-    port = _free(port)
-    _say("starting MLflow's UI, which takes some seconds ...")
+    port = _free_port(port)
+    _print("starting MLflow's UI, which takes some seconds ...")
     with suppress(KeyboardInterrupt), sigterm_raises(), served(store, port) as server:
-        run_checks(f"http://{HOST}:{port}{page}", browser)
-        _say("Ctrl-C ends it")
+        open_page(f"http://{HOST}:{port}{page}", browser)
+        _print("Ctrl-C ends it")
         raise TrackingError(f"MLflow's UI ended with status {server.wait()}")
 
 
 @contextmanager
 def served(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the UI of a store, and come back when it answers.
+    """Serve the UI of a store; enter the block when it answers.
 
     Raises:
-        TrackingError: if it does not.
+        TrackingError: if it does not answer.
     """
     command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
     environment = os.environ | {
@@ -101,8 +63,8 @@ def served(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
         try:
             if not _answers(server, f"http://{HOST}:{port}/health"):
                 log.seek(0)
-                last = (log.read().strip().splitlines() or ["no answer"])[-1]
-                reason = last.replace(store.uri, without_password(store.uri))
+                last_line = (log.read().strip().splitlines() or ["no answer"])[-1]
+                reason = last_line.replace(store.uri, without_password(store.uri))
                 raise TrackingError(f"MLflow's UI does not start: {reason}")
             yield server
         finally:
@@ -111,10 +73,10 @@ def served(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _answers(server: subprocess.Popen[bytes], address: str) -> bool:
-    """Wait until the server answers; not if it ends or takes too long."""
+    """Wait until the server answers; False if it ends or takes too long."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    until = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < until and server.poll() is None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline and server.poll() is None:
         try:
             direct.open(address, timeout=5).close()
             return True
@@ -123,7 +85,7 @@ def _answers(server: subprocess.Popen[bytes], address: str) -> bool:
     return False
 
 
-def _free(port: int) -> int:
+def _free_port(port: int) -> int:
     for candidate in range(port, port + PORTS):
         with socket.socket() as probe:
             if probe.connect_ex((HOST, candidate)):
@@ -131,13 +93,13 @@ def _free(port: int) -> int:
     raise TrackingError(f"port {port}: this one and the next {PORTS - 1} are taken; name another")
 
 
-def run_checks(address: str, browser: bool) -> None:
-    """Print an address and open it in the browser."""
-    _say(address)
+def open_page(address: str, browser: bool) -> None:
+    """Print an address, and open it in the browser if asked."""
+    _print(address)
     if browser and not webbrowser.open(address):
-        _say("no browser here: open that address in yours")
+        _print("no browser here: open that address in yours")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     """Print to standard error: standard output may be a file that the comparison goes to."""
     print(text, file=sys.stderr, flush=True)

@@ -57,56 +57,63 @@ REMEDIES = {
     "401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user it knows",
     "403": "this user may not do that; an admin of the server gives permissions",
 }
-NOT_INSTALLED = "is not installed; pip install '.[scale]'"
+NOT_INSTALLED = "is not installed; pip install -e '.[scale]'"
 LAUNCHERS = ("joblib", "ray", "submitit_local", "submitit_slurm")  # of the extra `scale`
-LONGEST_LINE = 2000  # characters; what was typed may be longer, and is part of many messages
+LONGEST_LINE = 2000  # characters; messages quote the command line, which may be longer
+
+
+def is_user_error(error: BaseException) -> bool:
+    """Tell whether the user can put an error right; otherwise it is a bug."""
+    return isinstance(error, USER_ERRORS) or is_refused(error)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Tell whether an MLflow server refused a request for lack of permission.
+
+    MLflow has no exception for that, and importing it takes seconds: its message tells.
+    """
+    return bool(REFUSED.match(str(error)))
 
 
 def one_line(error: BaseException) -> str:
-    """Say what was wrong, and what is allowed, in one line."""
-    line = " ".join(_reason(error).split()) or type(error).__name__
+    """Return what was wrong, and what is allowed, in one line."""
+    line = " ".join(_message(error).split()) or type(error).__name__
     if "maximum recursion depth" in line:
         return "the configuration is nested too deeply, or refers to itself"
     half = LONGEST_LINE // 2
     return line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
-def _reason(error: BaseException) -> str:
-    """Return the message of an error.
-
-    Hydra's and OmegaConf's messages span several lines and leave the key to a footer; here the
-    key comes first, and a wrong choice is followed by the choices.
-    """
+def _message(error: BaseException) -> str:
+    """Return the message of an error; that of a library gets the form of ours, the key first."""
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-        if group == "hydra/launcher" and choice in LAUNCHERS:
-            other = "or one after another: hydra/launcher=basic"
-            return f"{group}={choice}: {NOT_INSTALLED}, {other}"
-        return f"{group}={choice}: choose one of {', '.join(error.options)}"
+        return _unknown_choice(error)
     if isinstance(error.__cause__, OmegaConfBaseException):
         error = error.__cause__
-    if not isinstance(error, OmegaConfBaseException):
-        text = " ".join(str(error).split())
-        if refused := REFUSED.match(text):
-            return f"the server refuses {refused[1]} ({refused[2]}): {REMEDIES[refused[2]]}"
-        if ambiguous := re.match("Ambiguous value for argument '(.*?)'", text):
-            return f"{ambiguous[1]}: several values are a sweep, which -m starts"
-        if isinstance(error, OverrideParseException) and error.override not in text:
-            return f"{error.override}: {text}"
-        return text
+    if isinstance(error, OmegaConfBaseException):
+        return _omegaconf_message(error)
+    message = " ".join(str(error).split())
+    if refused := REFUSED.match(message):
+        return f"the server refuses {refused[1]} ({refused[2]}): {REMEDIES[refused[2]]}"
+    if several := re.match("Ambiguous value for argument '(.*?)'", message):
+        return f"{several[1]}: several values are a sweep, which -m starts"
+    if isinstance(error, OverrideParseException) and error.override not in message:
+        return f"{error.override}: {message}"
+    return message
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    if group == "hydra/launcher" and choice in LAUNCHERS:
+        return f"{group}={choice}: {NOT_INSTALLED}, or one after another: hydra/launcher=basic"
+    return f"{group}={choice}: choose one of {', '.join(error.options or ())}"
+
+
+def _omegaconf_message(error: OmegaConfBaseException) -> str:
+    """Return the first of the lines, after the key, which OmegaConf puts in the last."""
     reason = str(error.msg).partition("\n")[0]
     if isinstance(error, MissingMandatoryValue) or "is not Optional" in reason:
         reason = "a value is needed"
     elif isinstance(error, ConfigAttributeError | ConfigKeyError) and error.parent_node is not None:
         reason = f"no such key; there are {', '.join(error.parent_node)}"
     return f"{error.full_key}: {reason}"
-
-
-def can_be_put_right(error: BaseException) -> bool:
-    """Tell a user's error from a bug; MLflow, which is imported late, has no type for a refusal."""
-    return isinstance(error, USER_ERRORS) or is_refused(error)
-
-
-def is_refused(error: BaseException) -> bool:
-    """Tell whether a server refused a request for want of permission."""
-    return bool(REFUSED.match(str(error)))

@@ -1,37 +1,81 @@
-"""How a command ends: one line for what the user can put right, a status, a signal heeded."""
+"""How a command ends: one line for what the user can put right, a status, a signal."""
 
 import errno
-import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NoReturn
+from types import FrameType, TracebackType
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
-from fmnist.common.errors import ConfigError, can_be_put_right, one_line
+from fmnist.common.errors import ConfigError, is_user_error, one_line
+from fmnist.common.startup import TRACEBACK_WANTED, prepare_command
 
-FULL_ERROR = "HYDRA_FULL_ERROR"
-TRACEBACK_WANTED = bool(os.environ.get(FULL_ERROR))
+USAGE_ERROR = 2
 NOT_WRITABLE = (errno.EROFS, errno.EACCES)
 OUTPUTS = "outputs"  # where Hydra writes unless conf/train.yaml is overridden
-
-
-def check_command_line() -> None:
-    """End the program with one line if Hydra does not know an option; it would print its usage."""
-    parser = get_args_parser()
-
-    def usage_error(message: str) -> NoReturn:
-        parser.exit(2, f"error: {one_line(ConfigError(message))}; --help tells what there is\n")
-
-    parser.error = usage_error  # type: ignore[method-assign]
-    parser.parse_args()
+COMMAND_LINE = ("cli", "common", "config", "sweeps")
+"""The floors that read what was typed, with Hydra and click, which may raise anything."""
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to stop by SIGTERM."""
+    """SIGTERM asked the process to stop."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with one line and status 1 for a user's error, 128 + n for signal n.
+
+    An error of any type is the user's as long as only the floors of `COMMAND_LINE` are at work;
+    later it may be a bug, which shows its traceback. With HYDRA_FULL_ERROR=1 in the environment
+    every error does.
+    """
+    if TRACEBACK_WANTED:
+        yield
+        return
+    prepare_command(_print_uncaught)
+    try:
+        yield
+    except Exception as error:
+        if not is_user_error(error) and _is_beyond_command_line(error):
+            raise
+        sys.exit(closing_line(error))
+    except KeyboardInterrupt as stop:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is left, silently
+        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        print(_stopped_by(number, stop), file=sys.stderr)
+        sys.exit(128 + number)
+
+
+def _is_beyond_command_line(error: Exception) -> bool:
+    """Tell whether an error came up through another floor than those of `COMMAND_LINE`."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package, *floors = str(frame.f_globals.get("__name__")).split(".")
+        if package == "fmnist" and floors and floors[0] not in COMMAND_LINE:
+            return True
+    return False
+
+
+def check_command_line() -> None:
+    """End the program with one line if Hydra does not know an option; it would print its usage.
+
+    Raises:
+        ConfigError: if a pickled job is to be run, which could do anything.
+    """
+    parser = get_args_parser()
+    parser.error = usage_error  # type: ignore[method-assign]
+    if parser.parse_args().experimental_rerun:
+        raise ConfigError("--experimental-rerun: runs whatever the file holds; type the overrides")
+
+
+def usage_error(message: str) -> NoReturn:
+    """End the program with the line and the status of a wrong command line."""
+    line = one_line(ConfigError(message)).removesuffix(".")
+    print(f"error: {line}; --help tells what there is", file=sys.stderr)
+    sys.exit(USAGE_ERROR)
 
 
 def closing_line(error: Exception) -> str:
@@ -47,7 +91,7 @@ def closing_line(error: Exception) -> str:
 
 
 def _notes(error: BaseException | None) -> list[str]:
-    """Return what was noted of an error and of those during which it came, a first Ctrl-C say."""
+    """Return the notes of an error and of those that it interrupted, such as a first Ctrl-C."""
     if error is None:
         return []
     return [*getattr(error, "__notes__", ()), *_notes(error.__context__)]
@@ -58,43 +102,14 @@ def _stopped_by(number: signal.Signals, stop: BaseException) -> str:
     return f"stopped by {number.name}; {kept}"
 
 
-def _last_words(kind: type[BaseException], error: BaseException, where: Any) -> None:
-    """Print one line, too, if a second Ctrl-C came between two of the handlers of the first."""
+def _print_uncaught(
+    kind: type[BaseException], error: BaseException, where: TracebackType | None
+) -> None:
+    """Print one line for a second Ctrl-C that came while the first was being handled."""
     if issubclass(kind, KeyboardInterrupt):
         print(_stopped_by(signal.SIGINT, error), file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, where)
-
-
-def environment_of_child(**variables: str) -> dict[str, str]:
-    """Return the variables for a command of ours: this one's own, as the user set them."""
-    given = {k: v for k, v in os.environ.items() if k != FULL_ERROR or TRACEBACK_WANTED}
-    return given | variables
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """End the program with one line and status 1 for a user's error, 128 + n for signal n.
-
-    An error before any run has begun is about the command line, whatever its type. With
-    HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
-    """
-    if TRACEBACK_WANTED:
-        yield
-        return
-    sys.excepthook = _last_words
-    os.environ[FULL_ERROR] = "1"  # Hydra passes errors on to us, unformatted
-    try:
-        yield
-    except Exception as error:
-        if "fmnist.runs.run" in sys.modules and not can_be_put_right(error):
-            raise
-        sys.exit(closing_line(error))
-    except KeyboardInterrupt as stop:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is left, silently
-        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-        print(_stopped_by(number, stop), file=sys.stderr)
-        sys.exit(128 + number)
 
 
 @contextmanager

@@ -1,18 +1,22 @@
-"""Files that are whole or as they were before, and locks that die with their holder."""
+"""Files that are replaced atomically, and locks that die with the process that holds them."""
 
 import os
-import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, lock_descriptor
+
+LOOKS, LOOK_INTERVAL = 5, 0.02  # seconds
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; what was written then takes the place of `path`.
+    """Yield a path beside `path` to write to; the written file then replaces `path` atomically.
 
-    Until that moment `path` is what it was, whatever happens: an error, a full disk, a kill or a
-    loss of power. Nothing need be written.
+    Whatever happens before that, an error, a full disk, a kill or a loss of power, `path` stays
+    as it was. If nothing is written, it stays as it was, too.
 
     Raises:
         OSError: if the file cannot be written; it names `path`.
@@ -21,55 +25,52 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield beside
         if beside.exists():
-            with beside.open("rb") as file:
-                os.fsync(file)
+            _flush(beside)
             beside.replace(path)
-            _sync_folder(path.parent)
+            if os.name == "posix":  # elsewhere folders cannot be opened
+                _flush(path.parent)
     except OSError as error:
-        said = f"{error.strerror or error}; what was there before is kept"
-        raise OSError(error.errno, said, str(path)) from error
+        reason = f"{error.strerror or error}; what was there before is kept"
+        raise OSError(error.errno, reason, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a new name last, where folders can be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _flush(path: Path) -> None:
+    """Write what the system still holds of a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
-def only_one(path: Path, timeout: float) -> Iterator[None]:
-    """Let one process at a time in, by a lock that SQLite keeps and that dies with its holder.
+def file_lock(path: Path, timeout: float) -> Iterator[None]:
+    """Hold a lock that one process at a time can have; it ends with the process, however that ends.
 
     Args:
-        path: of the lock, which is made.
-        timeout: seconds to wait for another process to leave.
+        path: of the lock file, which is made and stays.
+        timeout: seconds to wait for another process.
 
     Raises:
-        sqlite3.OperationalError: if it does not leave, or if `path` cannot be written.
+        TimeoutError: if the other process still holds the lock.
+        OSError: if `path` cannot be written.
     """
-    lock = sqlite3.connect(path, timeout=timeout, isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
+    path.touch()  # fails at once where FileLock would make folders, or try until the timeout
+    with FileLock(path, timeout=timeout, fallback_to_soft=False):
         yield
-    finally:
-        lock.close()
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a process is in `only_one(path)` now."""
-    if not path.exists():
-        return False
-    lock = sqlite3.connect(path, timeout=0, isolation_level=None)
+    """Tell whether a process holds `file_lock(path)` now; needs no right to write there."""
     try:
-        lock.execute("SELECT * FROM sqlite_master")  # a shared lock: who looks is in nobody's way
+        file = path.open("rb")
+    except FileNotFoundError:
         return False
-    except sqlite3.OperationalError as error:
-        return "locked" in str(error)
-    finally:
-        lock.close()
+    with file:
+        for _ in range(LOOKS):  # another process that looks has the lock, too, but only to look
+            if lock_descriptor(file.fileno(), blocking=False):
+                return False
+            time.sleep(LOOK_INTERVAL)
+    return True

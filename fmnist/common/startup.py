@@ -1,4 +1,4 @@
-"""What is done to the process as a whole; each line with its reason and what it saves."""
+"""What is done to the process as a whole, each with its reason and what it saves."""
 
 import atexit
 import gc
@@ -8,9 +8,10 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 QUIET = {
@@ -33,10 +34,14 @@ LOG_LEVELS = {
 }
 
 NOTICE = re.compile(r"(WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:\d\d|To enable )")
+FULL_ERROR = "HYDRA_FULL_ERROR"
+TRACEBACK_WANTED = bool(os.environ.get(FULL_ERROR))  # by the user; `prepare_command` sets it, too
+
+ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 
 
 def prepare_process() -> None:
-    """Set what holds for every command; called once, when the package is imported."""
+    """Set what holds wherever the package is imported."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     for name, level in LOG_LEVELS.items():
@@ -49,13 +54,30 @@ def prepare_process() -> None:
     atexit.register(gc.freeze)
 
 
+def prepare_command(excepthook: ExceptHook) -> None:
+    """Set what holds for a command that prints its errors itself.
+
+    Args:
+        excepthook: prints what reaches the interpreter all the same: a second Ctrl-C, which can
+            come between two handlers of the first.
+    """
+    os.environ[FULL_ERROR] = "1"  # Hydra hands errors on to us, unformatted
+    sys.excepthook = excepthook
+
+
+def environment_of_child(**variables: str) -> dict[str, str]:
+    """Return the environment for a command of ours: this one's, as the user set it."""
+    given = {k: v for k, v in os.environ.items() if k != FULL_ERROR or TRACEBACK_WANTED}
+    return given | variables
+
+
 @contextmanager
 def without_start_up_notices() -> Iterator[None]:
     """Keep TensorFlow's C++ notices off standard error while it is imported.
 
     TF_CPP_MIN_LOG_LEVEL does not reach what is written before absl's log is set up, so the file
-    descriptor itself is held back; any other line, and everything if the import fails, is passed
-    on afterwards. A user who sets TF_CPP_MIN_LOG_LEVEL below 3 sees it all.
+    descriptor itself is redirected. Other lines, and all lines if the import fails, are printed
+    afterwards. A user who sets TF_CPP_MIN_LOG_LEVEL below 3 sees everything.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
         yield
@@ -80,12 +102,12 @@ def without_start_up_notices() -> Iterator[None]:
 def without_modules(*names: str) -> Iterator[None]:
     """Let imports find none of these modules, unless they are imported already.
 
-    Keras imports matplotlib and scikit-learn, should it find them, for what is not used here;
-    that is a third of its start-up time.
+    Keras imports matplotlib and scikit-learn, if they are there, for what is not used here; that
+    is a third of its start-up time.
     """
     absent = [name for name in names if name not in sys.modules]
-    modules: dict[str, Any] = dict.fromkeys(absent)  # None is Python's own mark of the unimportable
-    sys.modules.update(modules)
+    marks: dict[str, Any] = dict.fromkeys(absent)  # None is Python's mark of what has no module
+    sys.modules.update(marks)
     try:
         yield
     finally:

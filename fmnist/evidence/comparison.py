@@ -59,18 +59,11 @@ class StudyDesign:
 
 @dataclass(frozen=True)
 class Variant:
-    """All runs of one variant; accuracies are fractions.
+    """The finished runs of one variant by seed, and the others (`unfinished`) by status.
 
-    Attributes:
-        name: as the design names it.
-        run_ids: of the finished runs, by seed.
-        artifacts: URIs of their artifacts, by seed.
-        values: their values of the metric that decides, by seed.
-        estimate: the mean of these.
-        test: the mean of the test metric.
-        best_epoch: a median, as are `parameters` and `epoch_seconds`; NaN if it was not logged.
-        unfinished: how many runs ended otherwise, by status.
-        difference: from the baseline; None for the baseline itself.
+    Accuracies are fractions; `estimate` is the mean of `values`, the metric that decides. Best
+    epoch, parameters and seconds are medians, NaN where not every run logged them. The baseline
+    has no difference.
     """
 
     name: str
@@ -90,11 +83,8 @@ class Variant:
 class Comparison:
     """The answer to a study's question.
 
-    Attributes:
-        design: what was asked.
-        variants: the baseline first, then the others in the order they were run.
-        caveats: what limits the conclusions.
-        provenance: what all finished runs have in common: data, code, engine.
+    The baseline is the first variant, the others follow in the order they were run. `provenance`
+    is what all finished runs have in common: data, code, engine.
     """
 
     design: StudyDesign
@@ -106,12 +96,7 @@ class Comparison:
 def compare_variants(
     runs: Sequence[RunSummary], design: StudyDesign, allow: Iterable[str] = ()
 ) -> Comparison:
-    """Answer the question of `design`.
-
-    Args:
-        runs: in the order they started.
-        design: the question.
-        allow: settings in which the runs may differ all the same.
+    """Compare runs, in the order they started, that may differ in the settings `allow`.
 
     Raises:
         ComparisonError: if there is nothing to compare, or if runs differ in anything but the

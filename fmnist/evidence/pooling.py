@@ -8,15 +8,9 @@ from fmnist.common.errors import ComparisonError
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run.
+    """One run: how it ended (FINISHED, FAILED, diverged, ...), its params and metrics.
 
-    Attributes:
-        run_id: of the tracking store.
-        status: how it ended: FINISHED, FAILED, diverged, ...
-        params: the logged configuration.
-        provenance: what must be equal, too, for runs to be pooled: data, code, engine.
-        metrics: the last value of each.
-        artifacts: URI of its artifacts.
+    `provenance` must be equal, too, for runs to be pooled: data, code, engine.
     """
 
     run_id: str
@@ -24,7 +18,7 @@ class RunSummary:
     params: Mapping[str, str]
     provenance: Mapping[str, str]
     metrics: Mapping[str, float]
-    artifacts: str
+    artifacts: str  # URI
 
     @property
     def seed(self) -> int:
@@ -45,12 +39,7 @@ class RunSummary:
 def check_poolable(
     groups: Mapping[str, Sequence[RunSummary]], by: Sequence[str], allow: Iterable[str]
 ) -> dict[str, list[str]]:
-    """Return the settings in which runs differ with permission, with their values.
-
-    Args:
-        groups: the runs of each variant.
-        by: the params that make the variants.
-        allow: settings that may differ: a key, or a group such as `optimizer`.
+    """Return the settings of `allow`, keys or groups of them, in which runs do differ.
 
     Raises:
         ComparisonError: if runs differ in anything else, or if a variant has several runs of one
@@ -76,12 +65,7 @@ def describe_settings(unequal: Mapping[str, Sequence[str]]) -> str:
 def group_by_variant(
     runs: Iterable[RunSummary], variant_of: Callable[[Mapping[str, str]], str]
 ) -> dict[str, list[RunSummary]]:
-    """Return the runs of each variant, in the order in which the variants first ran.
-
-    Args:
-        runs: of all variants.
-        variant_of: returns the name of the variant that has the given params.
-    """
+    """Return the runs of each variant, in the order in which the variants first ran."""
     groups: dict[str, list[RunSummary]] = {}
     for run in runs:
         groups.setdefault(variant_of(run.params), []).append(run)

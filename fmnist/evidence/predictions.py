@@ -58,15 +58,11 @@ def accuracy_by_class(predictions: Predictions) -> NDArray[np.float64]:
 
 
 def disagreement(first: Predictions, second: Predictions) -> NDArray[np.int64]:
-    """Count the images that two models classify differently, by both classes and who is right.
-
-    Args:
-        first: of one model.
-        second: of the other, for the same images.
+    """Count the images that two models classify differently.
 
     Returns:
-        (3, classes, classes) int64: for each pair of classes (of `first`, of `second`) the images
-        on which `first` is right, `second` is right, neither is.
+        (3, classes, classes): for each class of `first` and of `second` the images on which
+        `first` is right, `second` is right, neither is.
     """
     size = len(first.class_names)
     counts = np.zeros((3, size, size), np.int64)

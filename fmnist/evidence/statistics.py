@@ -39,12 +39,9 @@ class Estimate:
 class PairedDifference:
     """A variant's paired difference from the baseline; positive is better.
 
-    Attributes:
-        estimate: of the mean difference.
-        spread: standard deviation of the differences; like both p, NaN for fewer than two pairs.
-        p: of the hypothesis that there is no difference, after Holm.
-        p_equivalent: of the hypothesis that it is at least the margin, after Holm.
-        verdict: what follows.
+    `spread` is the standard deviation of the differences. `p` is of the hypothesis that there is
+    no difference, `p_equivalent` of the one that it is at least the margin; both are corrected for
+    the number of comparisons. All three are NaN for fewer than two pairs.
     """
 
     estimate: Estimate
@@ -54,38 +51,35 @@ class PairedDifference:
     verdict: Verdict
 
 
-def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
-    """Return mean and Student's t interval of independent `values` (n,)."""
+def mean_interval(values: ArrayLike) -> Estimate:
+    """Return mean and Student's t interval of independent values (n,)."""
     array = np.asarray(values, float)
     n = len(array)
     mean = float(array.mean()) if n else math.nan
     if n < 2:
         return Estimate(mean, math.nan, math.nan, n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(array))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(array))
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def compare_paired(
-    differences: Sequence[ArrayLike], margin: float, alpha: float = ALPHA
-) -> list[PairedDifference]:
+def compare_paired(differences: Sequence[ArrayLike], margin: float) -> list[PairedDifference]:
     """Compare variants with the baseline by Student's paired t-test.
 
     The p-values of all variants are corrected together after Holm (1979), so that the chance of
-    calling any of several equal variants better or worse is at most `alpha`. A difference is
+    calling any of several equal variants better or worse is at most `ALPHA`. A difference is
     equivalent if two one-sided tests (Schuirmann, 1987), corrected likewise, bound it by `margin`;
     this precedes "better" and "worse", because such a difference does not matter.
 
     Args:
         differences: of each variant from the baseline, one a seed (n,).
         margin: the smallest difference that matters, in the unit of the differences.
-        alpha: family-wise error rate.
     """
     arrays = [np.asarray(values, float) for values in differences]
     p_values = [_p_values(values, margin) for values in arrays]
     different = holm([p for p, _ in p_values])
     equivalent = holm([p for _, p in p_values])
     return [
-        _paired_difference(values, p, p_equivalent, alpha)
+        _paired_difference(values, p, p_equivalent)
         for values, p, p_equivalent in zip(arrays, different, equivalent, strict=True)
     ]
 
@@ -103,23 +97,17 @@ def _p_values(differences: np.ndarray, margin: float) -> tuple[float, float]:
     return float(p), float(student.sf((margin - abs(mean)) / error))
 
 
-def _paired_difference(
-    differences: np.ndarray, p: float, p_equivalent: float, alpha: float
-) -> PairedDifference:
+def _paired_difference(differences: np.ndarray, p: float, p_equivalent: float) -> PairedDifference:
     estimate = mean_interval(differences)
     spread = float(differences.std(ddof=1)) if estimate.n > 1 else math.nan
-    verdict = _verdict(estimate, p, p_equivalent, alpha)
-    return PairedDifference(estimate, spread, p, p_equivalent, verdict)
-
-
-def _verdict(estimate: Estimate, p: float, p_equivalent: float, alpha: float) -> Verdict:
+    verdict = Verdict.unknown
     if estimate.n < 2:
-        return Verdict.untested
-    if p_equivalent <= alpha:
-        return Verdict.equivalent
-    if p <= alpha:
-        return Verdict.better if estimate.mean > 0 else Verdict.worse
-    return Verdict.unknown
+        verdict = Verdict.untested
+    elif p_equivalent <= ALPHA:
+        verdict = Verdict.equivalent
+    elif p <= ALPHA:
+        verdict = Verdict.better if estimate.mean > 0 else Verdict.worse
+    return PairedDifference(estimate, spread, p, p_equivalent, verdict)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -133,18 +121,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def power(effect: float, spread: float, n: int, comparisons: int, alpha: float = ALPHA) -> float:
+def power(effect: float, spread: float, n: int, comparisons: int) -> float:
     """Return the probability that n paired seeds detect `effect` in its true direction.
 
-    Args:
-        effect: the true difference, above 0.
-        spread: standard deviation of the paired differences, in the same unit.
-        n: seeds a variant.
-        comparisons: number of variants compared with the baseline; the strictest of Holm's
-            levels is assumed.
-        alpha: family-wise error rate.
+    `effect` and `spread`, the standard deviation of the differences, are above 0 and of one unit.
+    `comparisons` is the number of variants without the baseline, for Holm's strictest level.
     """
-    bound = stats.t.ppf(1 - alpha / comparisons / 2, n - 1)
+    bound = stats.t.ppf(1 - ALPHA / comparisons / 2, n - 1)
     return float(stats.nct.sf(bound, n - 1, effect / spread * math.sqrt(n)))
 
 

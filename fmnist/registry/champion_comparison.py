@@ -18,12 +18,11 @@ from fmnist.evidence.pooling import (
     unequal_settings,
 )
 from fmnist.registry import versions
-from fmnist.tracking import studies
+from fmnist.tracking import study_runs
 from fmnist.tracking.store import Store, if_there
+from fmnist.tracking.study_runs import StudyRuns
 
 FINGERPRINT = "data.fingerprint"
-
-Study = tuple[Store, StudyDesign, list[RunSummary]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class ChampionComparison:
 
 
 def compare_with_champion(
-    study: Study, champion: int | None, criteria: Promotion, first: bool
+    study: StudyRuns, champion: int | None, criteria: Promotion, first: bool
 ) -> ChampionComparison:
     """Compare the study's variants with the champion's, else with the study's baseline.
 
@@ -51,8 +50,8 @@ def compare_with_champion(
         PromotionError: if they cannot be compared with the champion's and `first` is not given,
             or if they can and it is.
     """
-    store, design, runs = study
-    design = design.with_overrides(min_effect=criteria.min_effect)
+    store, runs = study.store, study.runs
+    design = study.design.with_overrides(min_effect=criteria.min_effect)
     if champion is None:
         return ChampionComparison(compare_variants(runs, design), None)
     try:
@@ -75,7 +74,7 @@ def _compare(
     run = if_there(mlflow.get_run, versions.run_id_of(version))
     if run is None:
         raise PromotionError(f"the champion, version {version}: its run is gone")
-    champion = studies.run_summary(run)
+    champion = study_runs.run_summary(run)
     _check_data(champion, runs, version)
     if not any(_variant_params(other) == _variant_params(champion) for other in runs):
         runs = [*runs, *_runs_of_variant(store, run, champion)]
@@ -112,7 +111,7 @@ def _check_settings(
 def _runs_of_variant(store: Store, run: Run, champion: RunSummary) -> list[RunSummary]:
     """Return the runs of the champion's variant in the study that it comes from."""
     parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
-    runs = studies.load(store, parent)[2] if parent else [champion]
+    runs = study_runs.load(store, parent).runs if parent else [champion]
     return [other for other in runs if _variant_params(other) == _variant_params(champion)]
 
 

@@ -23,7 +23,7 @@ from fmnist.registry.decision import (
 )
 from fmnist.registry.decision_log import MODEL, open_decision_log
 from fmnist.registry.validation import check_seeds, validate
-from fmnist.tracking import studies
+from fmnist.tracking import study_runs
 from fmnist.tracking.store import Store
 
 
@@ -43,7 +43,7 @@ def promote(
         ComparisonError: if the study's runs cannot be compared.
         PromotionError: if the study cannot be compared with the champion.
     """
-    study = studies.load(store, study_id)
+    study = study_runs.load(store, study_id)
     if not dry_run:
         open_decision_log(store)
     while True:

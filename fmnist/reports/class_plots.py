@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 def accuracy_by_class(
     accuracies: Mapping[str, NDArray[np.floating]], class_names: Sequence[str]
 ) -> Figure:
-    """Draw the mean accuracy of each variant (row) on each class (column).
-
-    Args:
-        accuracies: of each variant (seeds, classes), fractions.
-        class_names: of each class.
-    """
+    """Draw each variant's accuracies (seeds, classes), fractions, as a row of means."""
     means = 100 * np.array([np.mean(values, axis=0) for values in accuracies.values()])
     size = 2.5 + 0.8 * len(class_names), 1.8 + 0.45 * len(means)
     figure = Figure(figsize=size, layout="constrained")
@@ -34,13 +29,7 @@ def accuracy_by_class(
 def confusion_matrix(
     labels: NDArray[np.integer], predictions: NDArray[np.integer], class_names: Sequence[str]
 ) -> Figure:
-    """Draw how often each class (row) was taken for each class (column).
-
-    Args:
-        labels: true classes (n,).
-        predictions: predicted classes (n,).
-        class_names: of each class.
-    """
+    """Draw how often each true class (row) was predicted as each class (column), of n images."""
     counts = np.zeros((len(class_names), len(class_names)), int)
     np.add.at(counts, (labels, predictions), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -58,11 +47,7 @@ def disagreements(
 ) -> Figure:
     """Draw how many images two variants classify differently, and which of them is right.
 
-    Args:
-        counts: (3, classes, classes), mean over the seeds of `predictions.disagreement`.
-        first: name of the variant whose classes are the rows.
-        second: name of the variant whose classes are the columns.
-        class_names: of each class.
+    `counts` (3, classes, classes) is the mean over the seeds of `predictions.disagreement`.
     """
     total = counts.sum(axis=0)
     balance = counts[1] - counts[0]  # above 0: the second is right more often

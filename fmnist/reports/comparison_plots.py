@@ -28,12 +28,9 @@ def colours(comparison: Comparison) -> dict[str, str]:
 def curves(
     histories: Mapping[str, Mapping[str, NDArray[np.floating]]], colour: Mapping[str, str]
 ) -> Figure:
-    """Draw validation loss and accuracy over the epochs: the mean of the seeds and its interval.
+    """Draw `val_loss` and `val_accuracy` of each variant: mean of the seeds with its interval.
 
-    Args:
-        histories: of each variant `val_loss` and `val_accuracy` (seeds, epochs); NaN after the
-            last epoch of a seed.
-        colour: of each variant.
+    They are shaped (seeds, epochs); NaN stands after the last epoch of a seed.
     """
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("val_loss", "val_accuracy"), strict=True):
@@ -91,12 +88,7 @@ def forest(comparison: Comparison) -> Figure:
 
 
 def layer_profiles(healths: Mapping[str, Health], colour: Mapping[str, str]) -> Figure:
-    """Draw gradients, activations and dead units by layer, at each stage of the training.
-
-    Args:
-        healths: of each variant; drawn are the medians over the seeds, and the seeds' range.
-        colour: of each variant.
-    """
+    """Draw the `PROFILES` by layer at each stage of the training: median and range of the seeds."""
     figure = Figure(figsize=(13, 8), layout="constrained")
     grid = figure.subplots(len(PROFILES), len(STAGES), sharex=True, sharey="row")
     for row, quantity in zip(grid, PROFILES, strict=True):

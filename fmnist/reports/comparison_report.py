@@ -33,12 +33,7 @@ def show(comparison: Comparison, healths: Healths) -> None:
 
 
 def markdown(comparison: Comparison, healths: Healths) -> str:
-    """Return question, tables, verdicts and caveats; the verdicts that are decided in bold.
-
-    Args:
-        comparison: the answer.
-        healths: the layer health of the variants that have it.
-    """
+    """Return question, tables, verdicts (bold where decided) and caveats."""
     question = re.sub(r"([\\`*<|])", r"\\\1", comparison.design.question)
     verdicts = [
         f"**{sentence}**" if kind.startswith(DECIDED) else sentence
@@ -53,13 +48,7 @@ def markdown(comparison: Comparison, healths: Healths) -> str:
 
 
 def html(comparison: Comparison, healths: Healths, pictures: Mapping[str, Figure]) -> str:
-    """Return one page that needs no other file: question, verdicts, tables and pictures.
-
-    Args:
-        comparison: the answer.
-        healths: the layer health of the variants that have it.
-        pictures: by title.
-    """
+    """Return one page that needs no other file: question, verdicts, tables, pictures by title."""
     runs = [
         (f"{variant.name} seed {seed}", f"run {run_id}")
         for variant in comparison.variants

@@ -25,13 +25,7 @@ def print_markdown(text: str) -> None:
 
 
 def html_page(template: str, pictures: Mapping[str, Figure], **values: object) -> str:
-    """Return an HTML page that needs no other file.
-
-    Args:
-        template: a file of templates/, which extends page.html.
-        pictures: by title.
-        **values: of the template's variables.
-    """
+    """Return an HTML page that needs no other file, made by a template, with pictures by title."""
     environment = Environment(
         loader=PackageLoader("fmnist.reports"), autoescape=True, trim_blocks=True
     )
@@ -45,13 +39,13 @@ def to_json(content: object) -> str:
 
 
 class _FoldedTable(TableElement):
-    """A table that goes on below, first column included, where the terminal is too narrow."""
+    """A table that goes on below, its row labels repeated, where the terminal is too narrow."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for table in super().__rich_console__(console, options):
             assert isinstance(table, Table)
             for columns in _blocks(table.columns, options.max_width):
-                block = Table(box=table.box, pad_edge=False)
+                block = Table(box=table.box, pad_edge=False, collapse_padding=True)
                 for column in columns:
                     block.add_column(column.header)
                 for cells in zip(*(column.cells for column in columns), strict=True):
@@ -64,20 +58,22 @@ class _TerminalMarkdown(Markdown):
 
 
 def _blocks(columns: list[Column], width: int) -> Iterator[list[Column]]:
-    """Yield the first column with as many others as fit into `width`, until all are there."""
-    first, *others = columns
-    block = [first]
-    for column in others:
-        if len(block) > 1 and sum(map(_width, [*block, column])) > width:
+    """Yield the columns that label the rows, each time with as many others as fit into `width`."""
+    texts = [[cell.plain for cell in column.cells if isinstance(cell, Text)] for column in columns]
+    rows = list(zip(*texts, strict=True))
+    labels = next((n for n in range(1, len(columns)) if len({r[:n] for r in rows}) == len(rows)), 1)
+    block = columns[:labels]
+    for column in columns[labels:]:
+        if len(block) > labels and sum(map(_width, [*block, column])) > width:
             yield block
-            block = [first]
+            block = columns[:labels]
         block.append(column)
     yield block
 
 
 def _width(column: Column) -> int:
     texts = [cell for cell in (column.header, *column.cells) if isinstance(cell, Text)]
-    return max((text.cell_len for text in texts), default=0) + 2  # the gap to the next column
+    return max(text.cell_len for text in texts) + 2  # the gap to the next column
 
 
 def _png(figure: Figure) -> str:

@@ -12,12 +12,7 @@ from fmnist.reports.palette import BLUE, GREY, VERMILION
 
 
 def learning_curves(history: Mapping[str, Sequence[float]], best_epoch: float | None) -> Figure:
-    """Draw loss and accuracy on the training and the validation part over the epochs.
-
-    Args:
-        history: per-epoch values of `loss`, `accuracy`, `val_loss` and `val_accuracy`.
-        best_epoch: the epoch to mark, counted from 1; None marks none.
-    """
+    """Draw loss and accuracy on both parts over the epochs, and mark the best one, from 1."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = range(1, len(history["loss"]) + 1)
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -38,13 +33,7 @@ def classified_images(
     probabilities: Sequence[Mapping[str, float]],
     titles: Sequence[str],
 ) -> Figure:
-    """Draw images as the model gets them, each beside the probabilities of its classes.
-
-    Args:
-        images: each (height, width).
-        probabilities: of the classes by name, for each image.
-        titles: for each image.
-    """
+    """Draw images (height, width), each beside the probabilities of its classes by name."""
     columns = min(3, len(images))
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(5.5 * columns, 2.6 * rows), layout="constrained")
@@ -68,14 +57,9 @@ def confident_mistakes(
     class_names: Sequence[str],
     count: int = 24,
 ) -> Figure:
-    """Draw the wrongly classified images with the highest probabilities, the highest first.
+    """Draw the `count` images (n, height, width) that are most confidently misclassified.
 
-    Args:
-        images: (n, height, width).
-        labels: true classes (n,).
-        probabilities: of each class (n, classes).
-        class_names: of each class.
-        count: how many images at the most.
+    `labels` are the true classes (n,), `probabilities` (n, classes).
     """
     predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions != labels)

@@ -1,4 +1,4 @@
-"""A job of a sweep, in the process that does it: told who it is, it reports how far it is."""
+"""A job of a sweep, in the process that runs it: it knows its context and reports its progress."""
 
 import dataclasses
 import logging
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fmnist.common.errors import TrainingError, can_be_put_right, one_line
+from fmnist.common.errors import TrainingError, is_user_error, one_line
 from fmnist.sweeps.job_state import JobError, JobState
-from fmnist.sweeps.trial import pruner_of
+from fmnist.sweeps.journal import pruner_of
 from fmnist.tracking.job_context import JobContext
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """Who a job is, and the pruner of the search that it is a trial of, if it is one."""
+    """The context of a job, and the pruner of its search if it is a trial."""
 
     context: JobContext = field(default_factory=JobContext)
     pruner: "Pruner | None" = None
@@ -34,12 +34,12 @@ def single_run() -> Job:
     return Job(_context())
 
 
-def _context(**told: Any) -> JobContext:
+def _context(**of_study: Any) -> JobContext:
     hydra = HydraConfig.get()
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-    chosen = {g: c for g, c in hydra.runtime.choices.items() if not {"/", "@"} & set(g)}
-    chosen.pop("experiment", None)  # a way to write overrides, which are recorded resolved
-    return JobContext(tuple(overrides), chosen, hydra.runtime.output_dir, **told)
+    choices = {g: c for g, c in hydra.runtime.choices.items() if not {"/", "@"} & set(g)}
+    choices.pop("experiment", None)  # a way to write overrides, which are recorded resolved
+    return JobContext(tuple(overrides), choices, hydra.runtime.output_dir, **of_study)
 
 
 class StudyJob:
@@ -54,41 +54,38 @@ class StudyJob:
         self.task, self.jobs_at_once = task, jobs_at_once
         self.study_run_id, self.sweep_dir, self.trials = "", "", 0
 
-    def tell(self, study_run_id: str, sweep_dir: str, trials: int) -> None:
-        """Tell all jobs which study they belong to; the first `trials` are those of a search."""
+    def join(self, study_run_id: str, sweep_dir: str, trials: int) -> None:
+        """Set the study that all jobs belong to; the first `trials` jobs are those of a search."""
         self.study_run_id, self.sweep_dir, self.trials = study_run_id, sweep_dir, trials
 
     def __call__(self, config: DictConfig) -> float:
-        """Do one job."""
+        """Run one job."""
         number = int(HydraConfig.get().job.num)
         trial = number if number < self.trials else None
         context = _context(
             study_run_id=self.study_run_id, trial=trial, jobs_at_once=self.jobs_at_once
         )
         reporter = JobReporter(JobState(number, context.overrides), self.sweep_dir)
-        with reporter.listening(alone=self.jobs_at_once):
+        with reporter.listening(jobs_at_once=self.jobs_at_once):
             try:
                 pruner = None if trial is None else pruner_of(self.sweep_dir, trial)
                 objective = self.task(config, Job(context, pruner))
             except Exception as error:
-                raise self._failed(reporter, error) from error
+                raise self._reported(reporter, error) from error
         reporter.report(ended=True, objective=objective)
         return objective
 
-    def _failed(self, reporter: "JobReporter", error: Exception) -> Exception:
-        """Report an error, and return the one that the command that began the sweep gets."""
-        bug = not can_be_put_right(error)
+    def _reported(self, reporter: "JobReporter", error: Exception) -> Exception:
+        """Report an error; return what the command that began the sweep gets."""
+        bug = not is_user_error(error)
         reason = f"{type(error).__name__}: {one_line(error)}" if bug else one_line(error)
         log.error("error: %s", reason, exc_info=error if bug and self.jobs_at_once else None)
-        reporter.report(ended=True, error=reason)
-        if not self.jobs_at_once:
-            return error
-        # Another type might not survive pickling; a search tells divergence from failure.
-        return (TrainingError if isinstance(error, TrainingError) else JobError)(reason)
+        reporter.report(ended=True, error=reason, diverged=isinstance(error, TrainingError))
+        return JobError(reason) if self.jobs_at_once else error  # others may not survive pickling
 
 
 class JobReporter(logging.Handler):
-    """Writes the job's state: its epochs and warnings, as they are logged, and its end."""
+    """Writes the state of a job: its epochs and warnings, as they are logged, and its end."""
 
     def __init__(self, state: JobState, sweep_dir: str) -> None:
         super().__init__(logging.INFO)
@@ -96,7 +93,7 @@ class JobReporter(logging.Handler):
         self.report()
 
     def report(self, **changes: Any) -> None:
-        """Write what has changed; the thread that delivers to the store may do so, too."""
+        """Write what has changed; safe from several threads, as the delivery queue logs, too."""
         self.acquire()
         try:
             self.state = dataclasses.replace(self.state, **changes)
@@ -105,7 +102,7 @@ class JobReporter(logging.Handler):
             self.release()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take an epoch or a warning out of what is logged."""
+        """Report an epoch or a warning."""
         if record.levelno >= logging.WARNING:
             self.report(warnings=(*self.state.warnings, record.getMessage()))
         elif hasattr(record, "val_accuracy"):
@@ -113,11 +110,11 @@ class JobReporter(logging.Handler):
             self.report(**{key: getattr(record, key) for key in keys})
 
     @contextmanager
-    def listening(self, alone: bool) -> Iterator[None]:
-        """Listen to the log; `alone`: the terminal does not, as other jobs run beside this one."""
+    def listening(self, jobs_at_once: bool) -> Iterator[None]:
+        """Listen to the log; where jobs run at once, the terminal no longer shows it."""
         root = logging.getLogger()
         for handler in [*root.handlers]:
-            if alone and not isinstance(handler, logging.FileHandler):
+            if jobs_at_once and not isinstance(handler, logging.FileHandler):
                 root.removeHandler(handler)
         root.addHandler(self)
         try:

@@ -1,7 +1,8 @@
-"""The state of each job of a sweep, in a file that the job writes and the sweep's command reads."""
+"""The state of each job of a sweep, in a file that the job writes and the command reads."""
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +21,19 @@ class JobError(FmnistError):
 
 @dataclass(frozen=True)
 class JobState:
-    """What is known of a job.
+    """How far a job is.
 
     Attributes:
-        number: counted from 0, as Hydra names its folder.
+        number: from 0; Hydra names its folder so.
         overrides: of the job.
-        epoch: how many are done.
+        epoch: the last one that is done, from 1; 0: none.
         epochs: how many there are at most; 0 before the first is done.
-        val_accuracy: after the last one.
+        val_accuracy: after that epoch.
         warnings: a line each.
-        ended: whether it is over.
-        objective: what came of it; None if it failed.
+        ended: whether it has ended.
+        objective: its result; None if it failed.
         error: why it failed, one line.
+        diverged: whether it failed because training diverged.
     """
 
     number: int
@@ -43,33 +45,57 @@ class JobState:
     ended: bool = False
     objective: float | None = None
     error: str | None = None
+    diverged: bool = False
 
     def save(self, sweep_dir: str) -> None:
-        """Write it into the folder of the sweep."""
-        path = Path(sweep_dir, FOLDER, f"{self.number}.json")
+        """Write the state into the folder of the sweep."""
+        path = _path(sweep_dir, self.number)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as beside:
             beside.write_text(json.dumps(dataclasses.asdict(self)))
 
     def as_return(self) -> JobReturn:
-        """Return what Hydra makes of a job that is over."""
-        done = JobReturn(overrides=self.overrides)
-        done.return_value = JobError(self.error) if self.error else self.objective
-        done.status = JobStatus.FAILED if self.error else JobStatus.COMPLETED
-        return done
+        """Return what Hydra's launchers return of a job that has ended."""
+        result = JobReturn(overrides=self.overrides)
+        result.return_value = JobError(self.error) if self.error else self.objective
+        result.status = JobStatus.FAILED if self.error else JobStatus.COMPLETED
+        return result
+
+
+def killed(sweep_dir: str, number: int, overrides: list[str], reason: str) -> JobReturn:
+    """Record, and return, that the process of a job was killed."""
+    error = f"its process was killed, {reason}"
+    state = JobState(number, tuple(overrides), ended=True, error=error)
+    state.save(sweep_dir)
+    return state.as_return()
 
 
 def find(sweep_dir: str, number: int) -> JobState | None:
     """Return the state of a job; None if it has not begun."""
-    path = Path(sweep_dir, FOLDER, f"{number}.json")
+    path = _path(sweep_dir, number)
     return _read(path) if path.exists() else None
 
 
-def find_all(sweep_dir: str, but: frozenset[int] = frozenset()) -> Iterator[JobState]:
-    """Yield the state of each job that has begun, by number, without the numbers in `but`."""
-    paths = {int(path.stem): path for path in Path(sweep_dir, FOLDER).glob("[0-9]*.json")}
-    for number in sorted(paths.keys() - but):
-        yield _read(paths[number])
+def find_all(sweep_dir: str, skip: frozenset[int] = frozenset()) -> Iterator[JobState]:
+    """Yield the state of each job that has begun, by number; those in `skip` are left out."""
+    numbers = {int(path.stem) for path in Path(sweep_dir, FOLDER).glob("[0-9]*.json")}
+    for number in sorted(numbers - skip):
+        yield _read(_path(sweep_dir, number))
+
+
+def clear(sweep_dir: str) -> None:
+    """Remove the states of an earlier sweep in the same folder."""
+    shutil.rmtree(Path(sweep_dir, FOLDER), ignore_errors=True)
+
+
+def log_files(sweep_dir: str) -> str:
+    """Return where the jobs log, for people: relative to the current folder if it lies below."""
+    folder, here = Path(sweep_dir), Path.cwd()
+    return f"{folder.relative_to(here) if folder.is_relative_to(here) else folder}/*/train.log"
+
+
+def _path(sweep_dir: str, number: int) -> Path:
+    return Path(sweep_dir, FOLDER, f"{number}.json")
 
 
 def _read(path: Path) -> JobState:

@@ -16,37 +16,45 @@ LOOK_INTERVAL = 0.5  # seconds between two looks at the jobs
 
 
 class SweepProgress:
-    """Shows a sweep while it lasts: a line for each job that ended, below it those that run.
-
-    Where the output is no terminal there are only the lines.
+    """Prints a line for each job that ended and, on a terminal, shows below it those that run.
 
     Args:
         sweep_dir: its folder.
-        planned: how many jobs it has; None if nobody knows.
+        planned: how many jobs it has; may grow.
         swept: the keys by which its jobs differ.
     """
 
-    def __init__(self, sweep_dir: str, planned: int | None, swept: Collection[str]) -> None:
+    def __init__(self, sweep_dir: str, planned: int, swept: Collection[str]) -> None:
         self.sweep_dir, self.planned, self.swept = sweep_dir, planned, swept
         self.jobs: dict[int, JobState] = {}
         self.over = Event()
         self.console = Console(highlight=False, soft_wrap=True)
         self.thread = Thread(target=self._show, daemon=True)
 
-    def begin(self) -> None:
-        """Begin to look."""
+    def start(self) -> None:
+        """Start to look."""
         self.started = time.monotonic()
         self.thread.start()
 
-    def end(self) -> None:
-        """Look a last time, if it has begun."""
+    def stop(self) -> None:
+        """Look a last time, if it was started."""
         self.over.set()
         if self.thread.ident:
             self.thread.join()
 
     def failures(self) -> list[str]:
-        """Return a line for each job that failed."""
-        return [f"  {self.name(job)}: {job.error}" for job in find_all(self.sweep_dir) if job.error]
+        """Return a line for each job that failed, the first with their number; empty if none."""
+        jobs = list(find_all(self.sweep_dir))
+        lines = [f"  {self.name(job)}: {job.error}" for job in jobs if job.error]
+        missing = self.planned - len(jobs)
+        count = f"{len(lines)} of {self.planned} jobs failed"
+        not_begun = f", {missing} did not begin" if missing > 0 else ""
+        return [count + not_begun, *lines] if lines else []
+
+    def name(self, job: JobState) -> str:
+        """Return the overrides by which a job differs from the others."""
+        differing = [o for o in job.overrides if o.lstrip("+").partition("=")[0] in self.swept]
+        return " ".join(differing or job.overrides)
 
     def _show(self) -> None:
         if not self.console.is_terminal:
@@ -61,46 +69,40 @@ class SweepProgress:
             self._look()
 
     def _look(self) -> None:
-        """Take up what is new, and print what will stay."""
-        known = frozenset(number for number, job in self.jobs.items() if job.ended)
-        for job in find_all(self.sweep_dir, known):
+        """Read the states that may have changed, and print what will stay."""
+        ended = frozenset(number for number, job in self.jobs.items() if job.ended)
+        for job in find_all(self.sweep_dir, skip=ended):
             before = self.jobs.get(job.number)
             self.jobs[job.number] = job
             for warning in job.warnings[len(before.warnings) if before else 0 :]:
                 self._print(f"{self.name(job)}: {warning}")
             if job.error:
-                self._print(f"{self._ended()}  {self.name(job)}  failed: {job.error}")
+                self._print(f"{self._count()}  {self.name(job)}  failed: {job.error}")
             elif job.ended:
                 early = f", ended after epoch {job.epoch}" if job.epoch < job.epochs else ""
-                said = f"val_accuracy {job.objective:.4f}{early}"
-                self._print(f"{self._ended()}  {self.name(job)}  {said}")
+                result = f"val_accuracy {job.objective:.4f}{early}"
+                self._print(f"{self._count()}  {self.name(job)}  {result}")
 
     def _print(self, line: str) -> None:
         self.console.print(escape(line))
 
-    def _ended(self) -> str:
+    def _count(self) -> str:
         ended = sum(job.ended for job in self.jobs.values())
-        of = f"/{self.planned}" if self.planned else ""
-        return f"job {ended:>{len(str(self.planned or ''))}}{of}"
-
-    def name(self, job: JobState) -> str:
-        """Return by what a job differs from the others."""
-        own = [one for one in job.overrides if one.lstrip("+").partition("=")[0] in self.swept]
-        return " ".join(own or job.overrides)
+        return f"job {ended:>{len(str(self.planned))}}/{self.planned}"
 
     def _running(self) -> Group:
         running = [job for job in self.jobs.values() if not job.ended]
         rows = Table.grid(padding=(0, 2))
         for job in running:
-            far = f"epoch {job.epoch}/{job.epochs}" if job.epochs else "begins"
+            epoch = f"epoch {job.epoch}/{job.epochs}" if job.epochs else "begins"
             score = "" if job.val_accuracy is None else f"val_accuracy {job.val_accuracy:.4f}"
-            rows.add_row("  running", escape(self.name(job)), far, score)
+            rows.add_row("  running", escape(self.name(job)), epoch, score)
         return Group(rows, Text(self._summary(len(running))))
 
     def _summary(self, running: int) -> str:
         ended = [job for job in self.jobs.values() if job.ended]
         failed = sum(job.error is not None for job in ended)
-        parts = [f"{len(ended)} of {self.planned or '?'} jobs done", f"{running} running"]
+        parts = [f"{len(ended)} of {self.planned} jobs done", f"{running} running"]
         if failed:
             parts.append(f"{failed} failed")
         if left := self._time_left():
@@ -109,7 +111,7 @@ class SweepProgress:
 
     def _time_left(self) -> str | None:
         done = sum(1 if job.ended else job.epoch / max(job.epochs, 1) for job in self.jobs.values())
-        if not done or not self.planned:
+        if not done:
             return None
         seconds = (time.monotonic() - self.started) / done * (self.planned - done)
         return (

@@ -1,11 +1,11 @@
-"""What a search searches, where it begins, and the question that it ends with."""
+"""What a search varies, where it starts, and the question that it ends with."""
 
+import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -21,25 +21,42 @@ from fmnist.config.limits import check
 from fmnist.config.schema import Study
 from fmnist.evidence.comparison import StudyDesign
 from fmnist.evidence.pooling import variant_name
+from fmnist.sweeps.overrides import Overrides, parsed_value, swept
 
 Values = dict[str, Any]
 
-START = "start"  # the variant with which a search begins
+START = "start"  # the variant with which a search starts
 
 
-def parsed(
-    params: Mapping[str, str], arguments: Iterable[str]
-) -> tuple[list[str], dict[str, BaseDistribution]]:
-    """Return the overrides that all trials have, and what Optuna draws the others from.
+@dataclass(frozen=True)
+class SearchSpace:
+    """What the trials of a search have in common, and what they differ in.
+
+    Attributes:
+        fixed: the overrides of all trials.
+        distributions: what Optuna draws each key from.
+        start: the configured value of each key, one of the choices where there are choices.
+    """
+
+    fixed: list[str]
+    distributions: dict[str, BaseDistribution]
+    start: Values
+
+
+def search_space(config: DictConfig, overrides: Overrides) -> SearchSpace:
+    """Return what is searched.
 
     Raises:
-        ConfigError: if it cannot be drawn from.
+        ConfigError: if the search is impossible as it is configured.
     """
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    given = [*(f"{key}={value}" for key, value in params.items()), *arguments]
-    overrides = {o.get_key_element(): o for o in parser.parse_overrides(given)}
-    space = {key: distribution(o) for key, o in overrides.items() if o.is_sweep_override()}
-    return [str(o.input_line) for key, o in overrides.items() if key not in space], space
+    distributions = {key: distribution(o) for key, o in swept(overrides).items()}
+    if not distributions:
+        raise ConfigError("hydra.sweeper.params: nothing is searched; KEY=interval(0.1,0.5), say")
+    if "seed" in distributions:
+        raise ConfigError("seed: is not searched; hydra.sweeper.fresh_seeds judge the best")
+    fixed = [str(o.input_line) for o in overrides.values() if not o.is_sweep_override()]
+    start = {key: _start(config, key, drawn) for key, drawn in distributions.items()}
+    return SearchSpace(fixed, distributions, start)
 
 
 def distribution(override: Override) -> BaseDistribution:
@@ -63,94 +80,83 @@ def distribution(override: Override) -> BaseDistribution:
 
 
 def as_typed(values: Values) -> dict[str, str]:
-    """Return values as they are typed, and logged; three digits are enough, and can be read."""
+    """Return values as they are typed; three digits are enough, and can be read."""
     return {k: str(float(f"{v:.3g}") if isinstance(v, float) else v) for k, v in values.items()}
 
 
 def overrides_of(values: Values) -> list[str]:
+    """Return the overrides by which a job gets these values."""
     return [f"{key}={value}" for key, value in as_typed(values).items()]
 
 
-def start(config: DictConfig, keys: Iterable[str]) -> Values:
-    """Return the values of the configuration itself, where the search begins.
-
-    Raises:
-        ConfigError: if a key has none.
-    """
-    return {key: _configured(config, key) for key in keys}
-
-
-def _configured(config: DictConfig, key: str) -> Any:
-    chosen = config.hydra.runtime.choices.get(key)
-    value = OmegaConf.select(config, key) if chosen is None else chosen
-    if value is None:
-        raise ConfigError(f"{key}: has no value yet, with which a search could begin")
-    return value.name if isinstance(value, Enum) else value
+def as_recorded(config: DictConfig, typed: Mapping[str, str]) -> dict[str, str]:
+    """Return typed values as the params of a run have them: "True" for "true"."""
+    config, choices = copy.deepcopy(config), config.hydra.runtime.choices
+    for key, value in typed.items():
+        if key not in choices:
+            OmegaConf.update(config, key, parsed_value(value))
+    return {k: v if k in choices else str(_configured(config, k)) for k, v in typed.items()}
 
 
-def search_design(config: DictConfig, asked: Study) -> StudyDesign:
+def search_design(config: DictConfig, study: Study, space: SearchSpace) -> StudyDesign:
     """State the question that a search ends with.
-
-    Args:
-        config: as composed.
-        asked: of the configuration.
 
     Raises:
         ConfigError: if the search is impossible as it is configured.
     """
-    search = config.hydra.sweeper
-    _check_counts(search)
-    seeds = _fresh_seeds(search.fresh_seeds, config.seed)
-    arguments: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    space = parsed(search.params or {}, arguments)[1]
-    keys = list(space)
-    instantiate(search.pruner)  # raises what is wrong with it
-    if not keys:
-        raise ConfigError("hydra.sweeper.params: nothing is searched; KEY=interval(0.1,0.5), say")
-    if "seed" in keys:
-        raise ConfigError("seed: is not searched; hydra.sweeper.fresh_seeds judge the best")
-    if asked.baseline is not None:
-        raise ConfigError("study.baseline: a search compares its best with where it began")
-    values = start(config, keys)
-    _check_start(values, space)
-    began = variant_name(as_typed(values), keys)
+    sweeper = config.hydra.sweeper
+    for key in ("trials", "batch"):
+        if not isinstance(sweeper[key], int):
+            raise ConfigError(f"hydra.sweeper.{key}={sweeper[key]}: must be a whole number")
+        check(f"hydra.sweeper.{key}", sweeper[key], {"at_least": 1})
+    seeds = _fresh_seeds(sweeper.fresh_seeds, config.seed)
+    instantiate(sweeper.pruner)  # raises what is wrong with it
+    if study.baseline is not None:
+        raise ConfigError("study.baseline: a search compares its best with its start")
+    keys = tuple(space.distributions)
+    start = variant_name(as_recorded(config, as_typed(space.start)), keys)
     return StudyDesign(
-        asked.question,
-        asked.metric.name,
-        tuple(keys),
+        study.question,
+        study.metric.name,
+        keys,
         START,
-        asked.min_effect,
-        2,
-        seeds,
-        names={began: START},
+        study.min_effect,
+        variants=2,
+        seeds=seeds,
+        names={start: START},
     )
 
 
-def _check_start(values: Values, space: Mapping[str, BaseDistribution]) -> None:
-    """Refuse choices without what is configured; only outside of ranges can Optuna begin."""
-    for key, drawn in space.items():
-        if isinstance(drawn, CategoricalDistribution) and str(values[key]) not in drawn.choices:
-            choices = ", ".join(map(str, drawn.choices))
-            raise ConfigError(
-                f"{key}: a search begins with what is configured, {values[key]}; that is none of "
-                f"{choices}: add it, or search a range(...) or interval(...)"
-            )
+def _start(config: DictConfig, key: str, drawn: BaseDistribution) -> Any:
+    """Return where a key starts; that may lie outside of a range, but is one of the choices."""
+    value = _configured(config, key)
+    if value is None:
+        raise ConfigError(f"{key}: has no default; a search needs one to start from")
+    if not isinstance(drawn, CategoricalDistribution):
+        return value
+    for choice in drawn.choices:
+        if str(value) == choice or value == parsed_value(str(choice)):
+            return choice
+    raise ConfigError(
+        f"{key}: a search starts with what is configured, {value}; that is none of "
+        f"{', '.join(map(str, drawn.choices))}: add it, or search a range(...) or interval(...)"
+    )
 
 
-def _check_counts(search: DictConfig) -> None:
-    for key in ("trials", "batch"):
-        if not isinstance(search[key], int):
-            raise ConfigError(f"hydra.sweeper.{key}={search[key]}: must be a whole number")
-        check(f"hydra.sweeper.{key}", search[key], {"at_least": 1})
+def _configured(config: DictConfig, key: str) -> Any:
+    """Return the choice from a group, or a value; an enumeration by name."""
+    choice = config.hydra.runtime.choices.get(key)
+    value = OmegaConf.select(config, key) if choice is None else choice
+    return value.name if isinstance(value, Enum) else value
 
 
-def _fresh_seeds(given: Any, taken: int) -> tuple[int, ...]:
+def _fresh_seeds(seeds: Any, taken: int) -> tuple[int, ...]:
     """Return the seeds that judge the best; the trials have the one that is taken."""
-    seeds = tuple(given) if OmegaConf.is_list(given) else ()
-    fresh = {seed for seed in seeds if isinstance(seed, int)} - {taken}
-    if len(fresh) < max(2, len(seeds)):
+    listed: Iterable[Any] = seeds if OmegaConf.is_list(seeds) else ()
+    fresh = {seed for seed in listed if isinstance(seed, int)} - {taken}
+    if len(fresh) < max(2, len(tuple(listed))):
         raise ConfigError(
-            f"hydra.sweeper.fresh_seeds={given}: must be a list of two or more, none twice, and "
+            f"hydra.sweeper.fresh_seeds={seeds}: must be a list of two or more, none twice, and "
             f"not {taken}, which the trials have"
         )
-    return seeds
+    return tuple(listed)

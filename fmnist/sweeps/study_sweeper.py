@@ -1,11 +1,11 @@
-"""What all our sweepers have in common: a `-m` command is a study, from its begin to its end."""
+"""A `-m` command is a study, from its beginning to its end; what all our sweepers share."""
 
-import dataclasses
 import hashlib
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,37 +13,37 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fmnist.common.errors import ConfigError, can_be_put_right
+from fmnist.common.errors import ConfigError, is_user_error
 from fmnist.common.startup import let_children_find_project
 from fmnist.config.limits import check_numbers
 from fmnist.config.schema import Promotion, Study, Tracking
+from fmnist.sweeps import job_state
+from fmnist.sweeps.checks import check_jobs
 from fmnist.sweeps.job import StudyJob
-from fmnist.sweeps.job_state import JobError
-from fmnist.sweeps.overrides import check_choices, check_metric, swept_values
-from fmnist.sweeps.progress import SweepProgress
+from fmnist.sweeps.overrides import Overrides, check_metric, parsed, swept
 
 if TYPE_CHECKING:
     from fmnist.evidence.comparison import StudyDesign
+    from fmnist.sweeps.progress import SweepProgress
     from fmnist.tracking.studies import OpenStudy
 
 PARTS = ("tracking", "study", "promotion")
-ONE_AFTER_ANOTHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class StudyPlan:
     """What a sweep is going to do.
 
     Attributes:
         design: the question, stated before the first job.
-        jobs: how many are planned; None: nobody knows.
+        jobs: how many are planned; a search adds its runs over fresh seeds when it has a best.
         trials: how many of these are trials of a search.
     """
 
     design: "StudyDesign"
-    jobs: int | None
+    jobs: int
     trials: int = 0
 
 
@@ -51,8 +51,12 @@ class StudySweeper(Sweeper):
     """Opens a study, launches its jobs, and ends it with the comparison, also if jobs failed.
 
     Args:
-        params: what is swept, as overrides; the command line goes before them.
+        params: what is swept, as overrides; the command line replaces them.
     """
+
+    config: DictConfig
+    hydra_context: HydraContext
+    progress: "SweepProgress"
 
     def __init__(self, params: DictConfig | None = None) -> None:
         self.params: Mapping[str, Any] = params or {}
@@ -62,13 +66,16 @@ class StudySweeper(Sweeper):
     ) -> None:
         """Take what Hydra gives, and the launcher that the configuration names."""
         self.config, self.hydra_context = config, hydra_context
-        self.job = StudyJob(task_function, config.hydra.launcher._target_ != ONE_AFTER_ANOTHER)
+        self.folder = str(Path(config.hydra.sweep.dir).absolute())
+        _set_sweep_dir(config, self.folder)
+        jobs_at_once = config.hydra.runtime.choices["hydra/launcher"] != "basic"
+        self.job = StudyJob(task_function, jobs_at_once)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=self.job, config=config
         )
 
     @abstractmethod
-    def plan(self, study: Study, swept: dict[str, list[str]]) -> StudyPlan:
+    def plan(self, study: Study, overrides: Overrides) -> StudyPlan:
         """State what the study asks, and how many jobs it takes.
 
         Raises:
@@ -76,79 +83,77 @@ class StudySweeper(Sweeper):
         """
 
     @abstractmethod
-    def launch_all(self, arguments: list[str], folder: str) -> list[JobReturn]:
-        """Launch all jobs, in the sweep's folder; raise the error of the first that failed."""
+    def launch_all(self) -> None:
+        """Launch all planned jobs; raise the error of the first that failed."""
 
-    def resume(self, earlier: str, folder: str) -> int:
-        """Go on with the sweep in the folder `earlier`; return how many jobs need not be done."""
+    def resume(self, earlier: str) -> int:
+        """Continue the sweep in the folder `earlier`; return how many jobs are not left to run."""
         return 0
 
-    def conclude(self, study: "OpenStudy", folder: str, status: str) -> None:
+    def conclude(self, study: "OpenStudy", status: str) -> None:
         """End the study with its comparison; `status` is MLflow's."""
-        from fmnist.tracking import studies
+        from fmnist.tracking import study_comparison
 
-        studies.conclude(study, status)
+        study_comparison.conclude(study, status)
 
     def launch(self, jobs: list[list[str]], first: int) -> Sequence[JobReturn]:
-        """Let the launcher do some jobs; the first of them has the number `first`."""
+        """Let the launcher run some jobs; the first of them has the number `first`."""
         assert self.launcher is not None
-        self.validate_batch_is_legal(jobs)
         return self.launcher.launch(jobs, first)
 
-    def sweep(self, arguments: list[str]) -> list[JobReturn]:
-        """Do the whole study.
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the whole study.
 
         Raises:
             FmnistError: if the study is impossible as it is configured, or if jobs failed.
         """
         from fmnist.tracking.heartbeat import run_lock  # only now: MLflow takes a second to import
 
-        assert self.config is not None
+        overrides = parsed(self.params, arguments)
         tracking, study, promotion = (_typed(self.config, part) for part in PARTS)
-        swept = self._checked_sweep(study)
-        plan = self.plan(study, swept)
-        folder = str(Path(self.config.hydra.sweep.dir).absolute())
+        plan = self._checked_plan(study, overrides)
         let_children_find_project()
-        with run_lock(folder):
-            opened = self._open(plan, swept, tracking, folder)
-            jobs = plan.jobs
-            if opened.earlier and jobs:
-                jobs -= self.resume(opened.earlier, folder)
-            progress = SweepProgress(folder, jobs, {*swept, "seed"})
-            self.job.tell(opened.run_id, folder, plan.trials)
-            with self._concluded(opened, progress, promotion if self.config.promote else None):
+        with run_lock(self.folder):
+            opened = self._open(plan.design, tracking, overrides)
+            self._prepare(plan, opened, overrides)
+            with self._concluded(opened, promotion if self.config.promote else None):
                 if self.job.jobs_at_once:
-                    progress.begin()
-                return self.launch_all(arguments, folder)
+                    self.progress.start()
+                self.launch_all()
 
-    def _checked_sweep(self, study: Study) -> dict[str, list[str]]:
-        """Return what the sweep varies; refuse what cannot be before the first job begins."""
-        assert self.config is not None
-        swept = swept_values(self.config)
-        if self.config.resume is not None or "resume" in swept:
+    def _checked_plan(self, study: Study, overrides: Overrides) -> StudyPlan:
+        """Return the plan; refuse what cannot be before the first job begins."""
+        if self.config.resume is not None or "resume" in swept(overrides):
             raise ConfigError("resume=: one run goes on, without -m")
-        check_choices(swept)
+        plan = self.plan(study, overrides)
         check_metric(study.metric, self.config.callbacks)
-        return swept
+        check_jobs(self.hydra_context.config_loader, self.config, overrides)
+        return plan
 
-    def _open(
-        self, plan: StudyPlan, swept: dict[str, list[str]], tracking: Tracking, folder: str
-    ) -> "OpenStudy":
+    def _open(self, design: "StudyDesign", tracking: Tracking, overrides: Overrides) -> "OpenStudy":
         """Open the study's run in MLflow; or that of the same command, if it was stopped."""
         from fmnist.tracking import studies
         from fmnist.tracking.provenance import train_command
 
-        assert self.config is not None
-        chosen = self.config.hydra.runtime.choices.get("experiment")
-        name = chosen or f"sweep of {', '.join(swept) or 'one'}"
-        same = None if self.config.rerun else _signature(self.config, plan.design)
+        experiment = self.config.hydra.runtime.choices.get("experiment")
+        name = experiment or f"sweep of {', '.join(swept(overrides)) or 'one'}"
+        signature = None if self.config.rerun else _signature(self.config, design)
         command = train_command(sys.argv[1:])
-        return studies.begin(tracking, plan.design, name, folder, command, same)
+        sweep = studies.Sweep(name, self.folder, command, signature)
+        return studies.begin(tracking, design, sweep)
+
+    def _prepare(self, plan: StudyPlan, opened: "OpenStudy", overrides: Overrides) -> None:
+        """Prepare the folder, the jobs and the progress for the study's run."""
+        from fmnist.sweeps.progress import SweepProgress
+
+        OmegaConf.save(self.config, Path(self.folder, "multirun.yaml"))  # as Hydra's sweeper does
+        job_state.clear(self.folder)
+        done = self.resume(opened.earlier) if opened.earlier else 0
+        self.progress = SweepProgress(self.folder, plan.jobs - done, {*swept(overrides), "seed"})
+        self.job.join(opened.run_id, self.folder, plan.trials)
 
     @contextmanager
-    def _concluded(
-        self, opened: "OpenStudy", progress: SweepProgress, promotion: Promotion | None
-    ) -> Iterator[None]:
+    def _concluded(self, opened: "OpenStudy", promotion: Promotion | None) -> Iterator[None]:
         """End the study with its comparison, also if jobs failed; promote if all went well."""
         status, failures = "FAILED", []
         try:
@@ -159,18 +164,25 @@ class StudySweeper(Sweeper):
             stop.add_note("it goes on by: the same command, typed again")
             raise
         except Exception as error:
-            failures = progress.failures() if can_be_put_right(error) else []
+            failures = self.progress.failures() if is_user_error(error) else []
             if failures:
-                of = progress.planned or "the"
-                raise JobError(f"{len(failures)} of {of} jobs failed") from error
+                raise job_state.JobError(failures[0]) from error
             raise
         finally:
-            progress.end()
-            self.conclude(opened, progress.sweep_dir, status)
+            self.progress.stop()
+            self.conclude(opened, status)
             if promotion:
                 _promote(opened, promotion, status)
             if failures:
-                print("\n" + "\n".join(["failed:", *failures]))
+                print("\n" + "\n".join(["failed:", *failures[1:]]))
+
+
+def _set_sweep_dir(config: DictConfig, folder: str) -> None:
+    """Let the jobs write into `folder`, an absolute path, wherever they run."""
+    quoted = folder.replace("'", "\\'")
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.sweep.dir = folder
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
 
 
 def _typed(config: DictConfig, part: str) -> Any:
@@ -180,15 +192,15 @@ def _typed(config: DictConfig, part: str) -> Any:
 
 
 def _signature(config: DictConfig, design: "StudyDesign") -> str:
-    """Return the digest of what is asked: the command, what it composes, and the code."""
+    """Return the digest of the command, what it composes, the question, and the code."""
     from fmnist.tracking.provenance import code_digest, result_overrides
 
     composed: Any = OmegaConf.to_container(config, resolve=False)
     hydra = composed.pop("hydra")
     for key in ("tracking", "rerun"):
         del composed[key]
-    asked = result_overrides(hydra["overrides"]["task"])
-    whole = [composed, asked, hydra["sweeper"], design, code_digest()]
+    overrides = result_overrides(hydra["overrides"]["task"])
+    whole = [composed, overrides, hydra["sweeper"], design, code_digest()]
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 

@@ -3,12 +3,18 @@
 import math
 from itertools import product
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 
+from fmnist.common.errors import ConfigError
 from fmnist.config.schema import Study
-from fmnist.sweeps.overrides import check_baseline, seeds_of
+from fmnist.sweeps.overrides import (
+    MAX_JOBS,
+    Overrides,
+    check_baseline,
+    listed_values,
+    parsed_seeds,
+    swept,
+)
 from fmnist.sweeps.study_sweeper import StudyPlan, StudySweeper
 
 
@@ -17,57 +23,55 @@ class GridSweeper(StudySweeper):
 
     Args:
         max_batch_size: jobs that are launched together; None: all.
-        params: what is swept, as overrides; the command line goes before them.
+        params: what is swept, as overrides; the command line replaces them.
     """
 
     def __init__(self, max_batch_size: int | None = None, params: DictConfig | None = None) -> None:
         super().__init__(params)
         self.max_batch_size = max_batch_size
 
-    def plan(self, study: Study, swept: dict[str, list[str]]) -> StudyPlan:
+    def plan(self, study: Study, overrides: Overrides) -> StudyPlan:
         """State that the variants are compared over the seeds."""
         from fmnist.evidence.comparison import StudyDesign
 
-        assert self.config is not None
-        variants = {key: values for key, values in swept.items() if key != "seed"}
-        check_baseline(study.baseline, variants)
+        values = {key: listed_values(override) for key, override in swept(overrides).items()}
+        jobs = math.prod(map(len, values.values()))
+        if jobs > MAX_JOBS:
+            raise ConfigError(
+                f"{', '.join(values)}: more than {MAX_JOBS:,} jobs, which is the most"
+            )
+        seeds = parsed_seeds(values.pop("seed", [self.config.seed]))
+        check_baseline(study.baseline, values)
+        self.jobs = _combinations(overrides)
         design = StudyDesign(
             study.question,
             study.metric.name,
-            tuple(variants) or ("model",),
+            tuple(values) or ("model",),
             study.baseline,
             study.min_effect,
-            math.prod(map(len, variants.values())) or None,
-            seeds_of(swept.get("seed", [self.config.seed])),
+            math.prod(map(len, values.values())),
+            seeds,
         )
-        return StudyPlan(design, math.prod(map(len, swept.values())) or None)
+        return StudyPlan(design, jobs)
 
-    def launch_all(self, arguments: list[str], folder: str) -> list[JobReturn]:
-        """Launch all jobs.
+    def launch_all(self) -> None:
+        """Launch all jobs; after a batch with a job that failed, no other.
 
         Raises:
             Exception: that of the first job that failed.
         """
-        jobs = self._combinations(arguments)
-        size = self.max_batch_size or len(jobs)
-        done: list[JobReturn] = []
-        for first in range(0, len(jobs), size):
-            returns = self.launch(jobs[first : first + size], first)
-            for returned in returns:
-                _ = returned.return_value  # raises the error of a job that failed
-            done += returns
-        return done
+        size = self.max_batch_size or len(self.jobs)
+        for first in range(0, len(self.jobs), size):
+            for job in self.launch(self.jobs[first : first + size], first):
+                _ = job.return_value  # raises the error of a job that failed
 
-    def _combinations(self, arguments: list[str]) -> list[list[str]]:
-        """Return the overrides of each job."""
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(self.hydra_context.config_loader)
-        given = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        values: dict[str, list[str]] = {}
-        for override in parser.parse_overrides(given):
-            key = override.get_key_element()
-            if override.is_sweep_override():
-                values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-            else:
-                values[key] = [f"{key}={override.get_value_element_as_str()}"]
-        return [list(job) for job in product(*values.values())]
+
+def _combinations(overrides: Overrides) -> list[list[str]]:
+    """Return the overrides of each job."""
+    options = [
+        [f"{key}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [str(override.input_line)]
+        for key, override in overrides.items()
+    ]
+    return [list(job) for job in product(*options)]

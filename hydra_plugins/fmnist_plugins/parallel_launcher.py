@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class ParallelLauncher(Launcher):
     """Launches as many jobs at once as there are processors; one that is killed costs only itself.
 
-    If a worker dies, joblib ends all others. The jobs that were under way then go on one at a
-    time, each from its last epoch: a job whose process dies once more, alone, has failed.
+    If a worker dies, joblib ends all others. The interrupted jobs then go on one at a time, each
+    from its last epoch; a job whose process dies once more, alone, has failed.
 
     Args:
         n_jobs: how many at once; -1: as many as the threads of each leave processors for.
@@ -58,44 +58,40 @@ class ParallelLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Do the jobs; the first has the number `initial_job_idx`."""
+        """Run the jobs; the first has the number `initial_job_idx`."""
         log.info(
             f"{len(job_overrides)} jobs, {self.n_jobs} at once; "
-            f"what each logs: {self.sweep_dir}/*/train.log"
+            f"what each logs: {job_state.log_files(self.sweep_dir)}"
         )
         with sigterm_raises():
-            return self._launch([list(one) for one in job_overrides], initial_job_idx)
+            return self._launch([list(overrides) for overrides in job_overrides], initial_job_idx)
 
-    def _launch(self, job_overrides: list[list[str]], first: int) -> list[JobReturn]:
+    def _launch(self, jobs: list[list[str]], first: int) -> list[JobReturn]:
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
         try:
-            return list(self.joblib.launch(job_overrides, first))
+            return list(self.joblib.launch(jobs, first))
         except TerminatedWorkerError:
-            return self._one_by_one(job_overrides, first)
+            return self._one_by_one(jobs, first)
 
-    def _one_by_one(self, job_overrides: list[list[str]], first: int) -> list[JobReturn]:
-        """Do the jobs that were under way one at a time, then all that had not begun."""
-        done: list[JobReturn] = []
-        for place, overrides in enumerate(job_overrides):
-            job = job_state.find(self.sweep_dir, first + place)
-            if job is None and place > 0:  # nor have those behind it
-                return done + self._launch(job_overrides[place:], first + place)
-            if job is None or not job.ended:
-                done.append(self._alone(overrides, first + place))
+    def _one_by_one(self, jobs: list[list[str]], first: int) -> list[JobReturn]:
+        """Run the jobs that were interrupted one at a time, then all that had not begun."""
+        results: list[JobReturn] = []
+        for index, overrides in enumerate(jobs):
+            state = job_state.find(self.sweep_dir, first + index)
+            if state is None and index > 0:  # nor have the later ones begun
+                return results + self._launch(jobs[index:], first + index)
+            if state is None or not state.ended:
+                results.append(self._run_alone(overrides, first + index))
             else:
-                done.append(job.as_return())
-        return done
+                results.append(state.as_return())
+        return results
 
-    def _alone(self, overrides: list[str], number: int) -> JobReturn:
+    def _run_alone(self, overrides: list[str], number: int) -> JobReturn:
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
         try:
-            done: JobReturn = next(iter(self.joblib.launch([overrides], number)))
-            return done
+            result: JobReturn = next(iter(self.joblib.launch([overrides], number)))
         except TerminatedWorkerError:
-            killed = job_state.JobState(
-                number, tuple(overrides), ended=True, error="its process was killed, twice"
-            )
-            killed.save(self.sweep_dir)
-            return killed.as_return()
+            result = job_state.killed(self.sweep_dir, number, overrides, "twice")
+        return result

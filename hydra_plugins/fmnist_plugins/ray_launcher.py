@@ -17,7 +17,7 @@ from fmnist.common.exits import sigterm_raises
 from fmnist.sweeps import job_state
 
 CONNECT_TIMEOUT = 10.0  # seconds for the cluster to answer
-SHUTDOWN_TIMEOUT = 30.0  # seconds for jobs that are stopped to say so
+SHUTDOWN_TIMEOUT = 30.0  # seconds for stopped jobs to end their runs
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ def check_address(address: Any) -> None:
 class ClusterLauncher(Launcher):
     """Launches all jobs at once as Ray's tasks; one that fails or is killed costs only itself.
 
-    Ray does the jobs of a node that died again elsewhere: they go on from their last epoch, if the
-    folder of the sweep lies on storage that all nodes share.
+    When a node dies, Ray runs its jobs elsewhere; they go on from their last epoch if all nodes
+    share the folder of the sweep.
 
     Args:
         ray: `init`, the arguments of `ray.init`, and `remote`, those of `ray.remote`.
@@ -64,11 +64,32 @@ class ClusterLauncher(Launcher):
             raise ConfigError(f"hydra/launcher=ray: {NOT_INSTALLED}, {other}")
         check_address(self.ray_cfg.init.get("address"))
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.sweep_dir = str(config.hydra.sweep.dir)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Do the jobs; the first has the number `initial_job_idx`."""
+        """Run the jobs; the first has the number `initial_job_idx`."""
+        import ray
+
+        nodes, at_once = self._connect()
+        log.info(
+            f"{len(job_overrides)} jobs on {nodes} nodes, {at_once} at once; "
+            f"what each logs: {job_state.log_files(self.sweep_dir)}"
+        )
+        jobs = dict(enumerate(map(list, job_overrides), initial_job_idx))
+        tasks = {number: self._submit(number, overrides) for number, overrides in jobs.items()}
+        try:
+            with sigterm_raises():
+                return [self._result(tasks[number], number, jobs[number]) for number in jobs]
+        except KeyboardInterrupt:
+            for task in tasks.values():
+                ray.cancel(task)
+            ray.wait([*tasks.values()], num_returns=len(tasks), timeout=SHUTDOWN_TIMEOUT)
+            raise
+
+    def _connect(self) -> tuple[int, int]:
+        """Connect to the cluster; return how many nodes it has, and how many jobs run at once."""
         import ray
         from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
 
@@ -79,26 +100,10 @@ class ClusterLauncher(Launcher):
                 self.ray_cfg.init
             )
         start_ray(self.ray_cfg.init)
-        processors = int(ray.cluster_resources().get("CPU", 0))
-        log.info(
-            f"{len(job_overrides)} jobs on {len(ray.nodes())} nodes, {processors // threads} at "
-            f"once; what each logs: {self.config.hydra.sweep.dir}/*/train.log"
-        )
-        numbered = list(enumerate(map(list, job_overrides), initial_job_idx))
-        tasks = [self._begin(number, overrides) for number, overrides in numbered]
-        try:
-            with sigterm_raises():
-                return [
-                    self._returned(task, *job) for task, job in zip(tasks, numbered, strict=True)
-                ]
-        except KeyboardInterrupt:
-            for task in tasks:
-                ray.cancel(task)
-            ray.wait(tasks, num_returns=len(tasks), timeout=SHUTDOWN_TIMEOUT)
-            raise
+        return len(ray.nodes()), int(ray.cluster_resources().get("CPU", 0)) // threads
 
-    def _begin(self, number: int, overrides: list[str]) -> Any:
-        """Let Ray do a job when there is a processor for it."""
+    def _submit(self, number: int, overrides: list[str]) -> Any:
+        """Let Ray run a job when a processor is free."""
         from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
@@ -112,16 +117,14 @@ class ClusterLauncher(Launcher):
             Singleton.get_state(),
         )
 
-    def _returned(self, task: Any, number: int, overrides: list[str]) -> JobReturn:
+    def _result(self, task: Any, number: int, overrides: list[str]) -> JobReturn:
         """Wait for a job; one whose process Ray gave up has failed."""
         import ray
         from ray.exceptions import RayError
 
         try:
-            done: JobReturn = ray.get(task)
-            return done
+            result: JobReturn = ray.get(task)
         except RayError as error:
-            reason = f"its process was killed, again and again: {one_line(error)[:200]}"
-            killed = job_state.JobState(number, tuple(overrides), ended=True, error=reason)
-            killed.save(str(self.config.hydra.sweep.dir))
-            return killed.as_return()
+            reason = f"again and again: {one_line(error)[:200]}"
+            result = job_state.killed(self.sweep_dir, number, overrides, reason)
+        return result

@@ -7,10 +7,10 @@ import time
 
 import mlflow
 import pytest
-
-from conftest import ENVIRONMENT, QUICK, runs_in, started, train
 from fmnist.sweeps.trial import open_study
-from forked import Forked
+
+from commands import Command
+from conftest import ENVIRONMENT, QUICK, runs_in, started, train
 
 TRIALS, FRESH, EPOCHS = 8, (101, 102), 4
 SEARCH = (
@@ -52,7 +52,7 @@ def search(tmp_path_factory):
 
 def fmnist(folder, *arguments):
     uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
-    return Forked(["-m", "fmnist", *arguments], ENVIRONMENT | uri).completed(120)
+    return Command(["-m", "fmnist", *arguments], ENVIRONMENT | uri).completed(120)
 
 
 def trials_and_others(folder):

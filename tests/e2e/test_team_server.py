@@ -22,6 +22,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from commands import Command
 from conftest import ENVIRONMENT, PROJECT, QUICK, answering, free_port, train_command
 from deploy import users
 from fmnist.cli.main import main
@@ -32,14 +33,16 @@ from fmnist.registry.versions import CHAMPION, version_of
 from fmnist.tracking import store
 from fmnist.tracking.model import DIGEST_TAG, verified
 from fmnist.tracking.run_config import config_of_run
-from fmnist.tracking.tracked_run import DIGESTS
-from forked import Forked
+from fmnist.tracking.run_log import DIGESTS
 
 Done = subprocess.CompletedProcess[str]
 
 pytest.importorskip("flask_wtf", reason="needs mlflow[auth]; make test installs it")
 
-pytestmark = pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated"),
+]
 
 NAME = "mlflow.example.org"
 ROLES = {"trainer": ["trainer"], "promoter": ["promoter"], "reader": []}
@@ -84,7 +87,7 @@ class Team:
         return done
 
     def type_at_once(self, commands: Sequence[tuple[Sequence[str], dict[str, str]]]) -> list[Done]:
-        started = [Forked(command, ENVIRONMENT | variables) for command, variables in commands]
+        started = [Command(command, ENVIRONMENT | variables) for command, variables in commands]
         done = [process.completed(timeout=400) for process in started]
         self.printed += [text for one in done for text in (one.stdout, one.stderr)]
         return done

@@ -8,6 +8,7 @@ import sys
 import mlflow
 import pytest
 
+from commands import Command
 from conftest import (
     ENVIRONMENT,
     PROJECT,
@@ -17,7 +18,6 @@ from conftest import (
     train,
     train_command,
 )
-from forked import Forked
 
 
 def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
@@ -92,7 +92,7 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(study_command):
 
     def fmnist(*arguments):
         uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
-        return Forked(["-m", "fmnist", *arguments], ENVIRONMENT | uri).completed(60)
+        return Command(["-m", "fmnist", *arguments], ENVIRONMENT | uri).completed(60)
 
     def compare(*arguments):
         return fmnist("compare", *arguments)
