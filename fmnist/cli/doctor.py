@@ -22,8 +22,8 @@ from fmnist.tracking import database, store_checks
 from fmnist.tracking.heartbeat import HEARTBEAT_TIMEOUT
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_config import config_of_run
-from fmnist.tracking.store import Store, existing_store, search
-from fmnist.tracking.store_checks import KILLED, RUNNING, Run
+from fmnist.tracking.store import Run, Store, existing_store, search
+from fmnist.tracking.store_checks import KILLED, RUNNING
 from fmnist.tracking.store_uri import existing_uri, reached, without_password
 from fmnist.tracking.tags import FOLDER_TAG
 
