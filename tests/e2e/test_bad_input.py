@@ -78,7 +78,7 @@ OVERRIDES = [
     ("hydra.run.dir=/proc/nowhere", "No such file or directory: '/proc/nowhere'"),
     ("hydra/launcher=nosuch", "hydra/launcher=nosuch: choose one of basic"),
     ("resume=../../etc/passwd", "resume=../../etc/passwd: there is no such run in this store"),
-    ("resume=abc seed=1", "resume=abc: goes on as it began, so without seed=1"),
+    ("resume=abc seed=1", "resume=abc: cannot be combined with other overrides: seed=1"),
 ]
 
 SWEEPS = [
