@@ -28,7 +28,6 @@ def main() -> None:
     """Train each variant once and print what share of the run the callback took."""
     from fmnist.config.schema import Config
     from fmnist.runs.run import run
-    from fmnist.tracking import training_log
     from fmnist.training import layer_health
 
     spent: list[float] = []
@@ -37,8 +36,7 @@ def main() -> None:
             layer_health.LayerHealth, name, timed(getattr(layer_health.LayerHealth, name), spent)
         )
     background: list[float] = []
-    log_health = timed(training_log.TrainingLog._log_health, background)
-    setattr(training_log.TrainingLog, "_log_health", log_health)  # noqa: B010  mypy allows no other
+    layer_health.log_health = timed(layer_health.log_health, background)
     for model in sys.argv[1:] or ("relu", "batch_norm", "selu_dropout"):
         with (
             tempfile.TemporaryDirectory() as folder,
