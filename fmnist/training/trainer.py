@@ -1,6 +1,7 @@
 """The Keras part of a run: prepare, fit, evaluate."""
 
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -184,9 +185,9 @@ def _train(
     """Call Keras's `fit`: a step of it is an epoch of `program`, or else a batch."""
     train, size = prepared.dataset.train, prepared.config.training.batch_size
     orders = epoch_orders(len(train), epochs, prepared.config.seed)
-    data, steps = (
-        (orders, 1) if program else (in_batches(train, orders, size), -(-len(train) // size))
-    )
+    data, steps = orders, 1
+    if not program:
+        data, steps = in_batches(train, orders, size), math.ceil(len(train) / size)
     with program.attach(prepared.model, train) if program else nullcontext():
         prepared.model.fit(
             data,
