@@ -150,11 +150,7 @@ class Architecture:
 
 @lru_cache(maxsize=PROGRAMS)
 def program_of(architecture: Architecture) -> CompiledEpoch:
-    """Return the program of an architecture, made anew unless it was in use lately.
-
-    Raises:
-        CannotCompile: if the model cannot be copied.
-    """
+    """Return the program of an architecture, a new one unless it was in use lately."""
     return CompiledEpoch(architecture.model, architecture.examples, architecture.batch_size)
 
 
@@ -186,11 +182,7 @@ def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
 
 
 def structure(model: keras.Model) -> str:
-    """Describe layers, loss, metrics and optimizer; the learning rate is state, unless scheduled.
-
-    Raises:
-        CannotCompile: if the model cannot be described.
-    """
+    """Describe layers, loss, metrics and optimizer; the learning rate is state, unless scheduled."""
     with copying():
         compiled = model.get_compile_config()
         if isinstance(compiled["optimizer"]["config"].get("learning_rate"), float):
@@ -201,11 +193,7 @@ def structure(model: keras.Model) -> str:
 
 
 def compiled_copy_of(model: keras.Model) -> keras.Model:
-    """Return a copy of `model` with fast layers for XLA, compiled alike, with a state of its own.
-
-    Raises:
-        CannotCompile: if the model cannot be copied.
-    """
+    """Return a copy of `model` with fast layers for XLA, compiled alike, with a state of its own."""
     with copying():
         compiled_copy = keras.models.clone_model(model, clone_function=clone_for_xla)
         compiled_copy.compile_from_config(model.get_compile_config())
