@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist.common.errors import ConfigError, one_line
@@ -43,6 +43,8 @@ def check_jobs(loader: ConfigLoader, config: DictConfig, overrides: Overrides) -
                 group = override.key_or_group
                 raise ConfigError(f"{group}={choice}: choose one of {', '.join(options)}")
     for composed in _compositions(loader, config, overrides, choices):
+        with read_write(composed), open_dict(composed):
+            del composed["hydra"]
         for key, typed in values.items():
             for value in typed:
                 _check_value(composed, overrides[key], parsed_value(value))
