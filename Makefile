@@ -1,25 +1,30 @@
-# make train   one tracked run; ARGS="model=relu training.epochs=3" changes it
-# make test    all tests; ARGS="-k data" picks some
-# make lint    ruff and mypy
-# make lock    pin both requirements.txt anew from pyproject.toml (needs uv)
+# make train      one tracked run; ARGS="model=relu training.epochs=3" changes it
+# make test       the tests, but for those marked slow: five minutes on two cores; ARGS="-k data" picks some
+# make test-all   all tests, the slow ones too: cluster, team server, deployment, databases, environments
+# make lint       ruff, mypy and the import contract of pyproject.toml
+# make lock       pin both requirements.txt anew from pyproject.toml (needs uv)
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 TESTABLE := .venv/testable
 
-.PHONY: train test lint lock
+.PHONY: train test test-all lint lock
 
 train: $(READY)
 	$(BIN)/python train.py $(ARGS)
 
 test: $(TESTABLE)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(TESTABLE)
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(TESTABLE)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(READY): requirements.txt
 	@if command -v uv > /dev/null; then \

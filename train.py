@@ -10,11 +10,18 @@ from fmnist.sweeps.job import Job, single_run
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(composed: DictConfig, job: Job | None = None) -> float:
-    """Run one experiment and return its objective for a sweeper: best validation accuracy."""
+    """Do the job of a sweep, or a single run, and return the objective."""
+    if job:  # the sweep reports its error
+        return train(composed, job)
+    with one_line_errors():  # before Hydra adds a line
+        return train(composed, single_run())
+
+
+def train(composed: DictConfig, job: Job) -> float:
+    """Train one network and return the objective for a sweeper: best validation accuracy."""
     config = Config.from_hydra(composed)
     from fmnist.runs.run import run  # only now, so that help and a bad value answer at once
 
-    job = job or single_run()
     return run(config, job.context, job.pruner).objective
 
 

@@ -143,7 +143,8 @@ def begun(uri: str) -> dict[str, float]:
     asked = client.get_run(studies.latest(store)).data.tags[SIGNATURE_TAG]
     for _ in range(REPEATS):
         began = time.perf_counter()
-        made = studies.begin(Tracking(uri, "fmnist"), StudyDesign(), "again", "/", "again", asked)
+        sweep = studies.Sweep("again", "/", "again", asked)
+        made = studies.begin(Tracking(uri, "fmnist"), StudyDesign(), sweep)
         times.append(time.perf_counter() - began)
         client.delete_run(made.run_id)
     return {"seconds": statistics.median(times), "MB": peak()}
@@ -211,10 +212,10 @@ def clocked(method: Callable[..., Any], spent: list[float]) -> Callable[..., Any
 
 def tell(uri: str, seconds: float) -> int:
     """Tell a store what a run tells it, but no artifacts, again and again; return how often."""
-    from fmnist.tracking import studies
+    from fmnist.tracking import studies, study_runs
 
     store, client = opened(uri), mlflow.MlflowClient()
-    run = client.get_run(studies.load(store, studies.latest(store))[2][0].run_id)
+    run = client.get_run(study_runs.load(store, studies.latest(store)).runs[0].run_id)
     assert run.inputs
     batches: dict[int, list[Metric]] = {}
     for key in run.data.metrics:

@@ -124,13 +124,9 @@ def _run(
 ) -> None:
     os.setsid()
     os.chdir(folder)
-    for number, file in enumerate(
-        (
-            os.open(os.devnull, os.O_RDONLY),
-            stdout.fileno(),
-            os.open(stderr, os.O_WRONLY | os.O_APPEND),
-        )
-    ):
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    errors = os.open(stderr, os.O_WRONLY | os.O_APPEND)
+    for number, file in enumerate((nothing, stdout.fileno(), errors)):
         os.dup2(file, number)
     stdout.close()
     os.environ.clear()

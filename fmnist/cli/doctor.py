@@ -20,10 +20,11 @@ from fmnist.registry.decision_log import find_decision_log
 from fmnist.runs import checkout, resume
 from fmnist.tracking import database, store_checks
 from fmnist.tracking.heartbeat import HEARTBEAT_TIMEOUT
+from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_config import config_of_run
 from fmnist.tracking.store import Store, existing_store, search
 from fmnist.tracking.store_checks import KILLED, RUNNING, Run
-from fmnist.tracking.store_uri import STORE_ERRORS, existing_uri, reached, without_password
+from fmnist.tracking.store_uri import existing_uri, reached, without_password
 from fmnist.tracking.tags import FOLDER_TAG
 
 MOST_NAMES = 3  # of stray folders, in one line

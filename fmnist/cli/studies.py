@@ -46,21 +46,22 @@ def compare(study: str | None, **options: Any) -> None:
     if sum(map(bool, (study, options["runs"], options["filter"]))) > 1:
         raise click.UsageError("STUDY, --runs and --filter exclude one another")
     from fmnist.cli import ui
-    from fmnist.evidence.comparison import StudyDesign, comparison
-    from fmnist.tracking import studies, ui_pages
+    from fmnist.evidence.comparison import StudyDesign, compare_variants
+    from fmnist.tracking import studies, study_runs, ui_pages
 
     store = open_store(None if study else options["experiment"])
     if options["runs"] or options["filter"]:
-        design, runs = StudyDesign(), studies.runs_of(store, options["filter"])
+        design, runs = StudyDesign(), study_runs.runs_of(store, options["filter"])
     else:
-        store, design, runs = studies.load(store, study or studies.latest(store))
+        loaded = study_runs.load(store, study or studies.latest(store))
+        store, design, runs = loaded.store, loaded.design, loaded.runs
     design = design.with_overrides(
         metric=options["metric"],
         by=tuple(options["by"].split(",")) if options["by"] else None,
         baseline=options["baseline"],
         min_effect=options["min_effect"],
     )
-    result = comparison(runs, design, allow=options["allow"].split(","))
+    result = compare_variants(runs, design, allow=options["allow"].split(","))
     _print_comparison(result, options["format"])
     if options["open"]:
         run_ids = [run_id for variant in result.variants for run_id in variant.run_ids.values()]
@@ -70,11 +71,11 @@ def compare(study: str | None, **options: Any) -> None:
 
 def _print_comparison(result: "Comparison", form: str) -> None:
     from fmnist.reports import comparison_report
-    from fmnist.tracking import artifacts, studies
+    from fmnist.tracking import artifacts, study_comparison
 
     healths = artifacts.health(result)
     if form == "html":
-        print(comparison_report.html(result, healths, studies.pictures(result, healths)))
+        print(comparison_report.html(result, healths, study_comparison.pictures(result, healths)))
     elif form == "json":
         print(comparison_report.as_json(result, healths))
     elif form == "markdown":
@@ -87,10 +88,12 @@ def _print_comparison(result: "Comparison", form: str) -> None:
 @experiment_option
 def list_studies(experiment: str) -> None:
     """List the studies of the experiment, the latest last."""
+    from dataclasses import astuple
+
     from fmnist.common.terminal import table
     from fmnist.tracking import studies
 
-    rows = studies.studies(open_store(experiment))
+    rows = [astuple(study) for study in studies.all_studies(open_store(experiment))]
     print(table(["STUDY", "name", "begun", "status", "question"], rows))
 
 

@@ -8,10 +8,9 @@ from fmnist.common.errors import ComparisonError
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run: how it ended (FINISHED, FAILED, diverged, ...), its params, facts and metrics.
+    """One run: how it ended (FINISHED, FAILED, diverged, ...), its params and metrics.
 
-    `facts` is what must be equal, too, for runs to be pooled: data, code, engine. `artifacts` is
-    where they lie.
+    `provenance` must be equal, too, for runs to be pooled: data, code, engine.
     """
 
     run_id: str
@@ -19,50 +18,54 @@ class RunSummary:
     params: Mapping[str, str]
     provenance: Mapping[str, str]
     metrics: Mapping[str, float]
-    artifacts: str
+    artifacts: str  # URI
 
     @property
     def seed(self) -> int:
         """The seed, which pairs runs of different variants."""
         return int(self.params["seed"])
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run counts in a comparison."""
+        return self.status == "FINISHED"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Params and provenance: all that must be equal for runs to be pooled."""
+        return {**self.params, **self.provenance}
+
 
 def check_poolable(
     groups: Mapping[str, Sequence[RunSummary]], by: Sequence[str], allow: Iterable[str]
 ) -> dict[str, list[str]]:
-    """Return in what the runs of all variants differ all the same, because `allow` names it.
+    """Return the settings of `allow`, keys or groups of them, in which runs do differ.
 
     Raises:
-        ComparisonError: if they differ in anything else, or if a variant has several runs of one
-            seed that are set up differently.
+        ComparisonError: if runs differ in anything else, or if a variant has several runs of one
+            seed with different settings.
     """
-    differing = differences(list(groups.values()), by)
-    allowed = {key for a in allow for key in differing if key == a or key.startswith(f"{a}.")}
-    if refused := {key: values for key, values in differing.items() if key not in allowed}:
+    unequal = unequal_settings(list(groups.values()), by)
+    allowed = {key for a in allow for key in unequal if key == a or key.startswith(f"{a}.")}
+    if refused := {key: values for key, values in unequal.items() if key not in allowed}:
         raise ComparisonError(
-            f"the runs differ in more than {', '.join(by)} and seed: "
-            + told(refused)
-            + f". Pick some with --filter, or pool them with --allow {','.join(refused)}"
+            f"the runs differ in more than {', '.join(by)} and seed: {describe_settings(refused)}. "
+            f"Pick some with --filter, or pool them with --allow {','.join(refused)}"
         )
-    for variant, group in groups.items():
-        _refuse_mixed_seeds(variant, group)
-    return differing
+    for variant, runs in groups.items():
+        _check_repeated_seeds(variant, runs)
+    return unequal
 
 
-def told(differing: Mapping[str, Sequence[str]]) -> str:
+def describe_settings(unequal: Mapping[str, Sequence[str]]) -> str:
     """Say in what runs differ: "seed is 1 or 2; engine is keras or compiled"."""
-    return "; ".join(f"{key} is {' or '.join(values)}" for key, values in differing.items())
+    return "; ".join(f"{key} is {' or '.join(values)}" for key, values in unequal.items())
 
 
-def grouped(
-    runs: Sequence[RunSummary], variant_of: Callable[[Mapping[str, str]], str]
+def group_by_variant(
+    runs: Iterable[RunSummary], variant_of: Callable[[Mapping[str, str]], str]
 ) -> dict[str, list[RunSummary]]:
-    """Return the runs of each variant, in the order in which they first ran.
-
-    Args:
-        runs: of all variants.
-        variant_of: names the variant of a run with such params.
-    """
+    """Return the runs of each variant, in the order in which the variants first ran."""
     groups: dict[str, list[RunSummary]] = {}
     for run in runs:
         groups.setdefault(variant_of(run.params), []).append(run)
@@ -77,33 +80,33 @@ def variant_name(params: Mapping[str, str], by: Sequence[str]) -> str:
     return " ".join(f"{key}={value}" for key, value in zip(by, values, strict=True)) or "all"
 
 
-def differences(groups: Sequence[Sequence[RunSummary]], by: Sequence[str]) -> dict[str, list[str]]:
-    """Return what keeps runs from being pooled, and the values it has.
+def unequal_settings(
+    groups: Sequence[Sequence[RunSummary]], by: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the settings that keep runs from being pooled, with their values.
 
-    Within a variant nothing but the seed may differ; between variants also the params of `by`
-    and what stands under them: `model` decides `model.activation`.
+    Within a variant only the seed may differ; between variants also the params of `by` and what
+    stands under them: `model` sets `model.activation`.
     """
-    settings = [[{**run.params, **run.provenance} for run in group] for group in groups if group]
+    settings = [[run.settings for run in group] for group in groups if group]
     under = tuple(f"{key}." for key in by)
-    found = {}
-    for key in sorted({key for group in settings for one in group for key in one}):
-        within = [{one.get(key, "none") for one in group} for group in settings]
+    unequal = {}
+    for key in sorted({key for group in settings for run in group for key in run} - {"seed", *by}):
+        within = [{run.get(key, "none") for run in group} for group in settings]
         values = set.union(*within)
-        free = key == "seed" or key in by
         between = len(values) > 1 and not key.startswith(under)
-        if not free and (between or any(len(own) > 1 for own in within)):
-            found[key] = sorted(values)
-    return found
+        if between or any(len(group) > 1 for group in within):
+            unequal[key] = sorted(values)
+    return unequal
 
 
-def _refuse_mixed_seeds(variant: str, runs: Sequence[RunSummary]) -> None:
-    """Refuse to let one run stand for others of its seed that were set up otherwise."""
-    settings: dict[int, Mapping[str, str]] = {}
+def _check_repeated_seeds(variant: str, runs: Sequence[RunSummary]) -> None:
+    """Refuse runs of one seed that have different settings: only one of them would count."""
+    first: dict[int, RunSummary] = {}
     for run in runs:
-        own = {**run.params, **run.provenance}
-        other = settings.setdefault(run.seed, own)
-        if differing := sorted(k for k in {*own, *other} if own.get(k) != other.get(k)):
+        differing = first.setdefault(run.seed, run).settings.items() ^ run.settings.items()
+        if keys := sorted({key for key, _ in differing}):
             raise ComparisonError(
                 f"{variant} has several runs of seed {run.seed}, which differ in "
-                f"{', '.join(differing)}: pick some with --filter, or name what differs in --by"
+                f"{', '.join(keys)}: pick some with --filter, or name what differs in --by"
             )

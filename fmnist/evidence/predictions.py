@@ -1,4 +1,4 @@
-"""What a model said of each image of a part, as a run logs it; accuracies and disagreements."""
+"""Predictions of a model on a part of a data set: accuracies by class and disagreements."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 VALIDATION = "predictions/validation.npz"
-"""Where a run keeps them, among its artifacts."""
+"""The artifact in which a run keeps those on the validation part."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,13 @@ class Predictions:
         return best
 
     def save(self, path: Path) -> None:
-        """Write them to an .npz file."""
+        """Write an .npz file."""
         np.savez_compressed(
             path,
             labels=self.labels,
             probabilities=self.probabilities,
             class_names=np.array(self.class_names),
         )
-
-    def is_of_same_images(self, other: "Predictions") -> bool:
-        """Tell whether the labels, and what they mean, are those of `other`."""
-        same = np.array_equal(self.labels, other.labels)
-        return same and self.class_names == other.class_names
 
     @classmethod
     def load(cls, file: Path | BinaryIO) -> "Predictions":
@@ -46,33 +41,33 @@ class Predictions:
             names = tuple(map(str, content["class_names"]))
             return cls(content["labels"], content["probabilities"], names)
 
+    def is_of_same_images(self, other: "Predictions") -> bool:
+        """Tell whether the labels, and what they mean, are those of `other`."""
+        same = np.array_equal(self.labels, other.labels)
+        return same and self.class_names == other.class_names
+
 
 def accuracy_by_class(predictions: Predictions) -> NDArray[np.float64]:
-    """Return the share (classes,) of each class's images that were recognised; NaN without any."""
+    """Return the accuracy (classes,) on the images of each class; NaN for a class without any."""
+    counts = np.zeros((2, len(predictions.class_names)))
     right = predictions.classes == predictions.labels
-    size = len(predictions.class_names)
-    images = np.bincount(predictions.labels, minlength=size).astype(float)
-    images[images == 0] = np.nan
-    accuracy: NDArray[np.float64] = (
-        np.bincount(predictions.labels, weights=right, minlength=size) / images
-    )
+    np.add.at(counts, (right.astype(int), predictions.labels), 1)
+    with np.errstate(invalid="ignore"):
+        accuracy: NDArray[np.float64] = counts[1] / counts.sum(axis=0)
     return accuracy
 
 
-def disagreement(one: Predictions, other: Predictions) -> NDArray[np.int64]:
-    """Count the images on which two models disagree, by what they say and who is right.
-
-    Args:
-        one: of the one model.
-        other: of the other, for the same images.
+def disagreement(first: Predictions, second: Predictions) -> NDArray[np.int64]:
+    """Count the images that two models classify differently.
 
     Returns:
-        (3, classes, classes) int64: for each pair (class that `one` says, class that `other`
-        says) the images for which `one` is right, `other` is right, neither is.
+        (3, classes, classes): for each class of `first` and of `second` the images on which
+        `first` is right, `second` is right, neither is.
     """
-    size = len(one.class_names)
+    size = len(first.class_names)
     counts = np.zeros((3, size, size), np.int64)
-    differ = one.classes != other.classes
-    right = np.where(one.classes == one.labels, 0, np.where(other.classes == one.labels, 1, 2))
-    np.add.at(counts, (right[differ], one.classes[differ], other.classes[differ]), 1)
+    differ = first.classes != second.classes
+    one, other, labels = (a[differ] for a in (first.classes, second.classes, first.labels))
+    right = np.select([one == labels, other == labels], [0, 1], default=2)
+    np.add.at(counts, (right, one, other), 1)
     return counts

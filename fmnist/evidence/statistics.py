@@ -1,4 +1,4 @@
-"""Statistics of paired seeds: arrays in, numbers out, and a verdict in words."""
+"""Statistics of paired seeds: arrays in, numbers and verdicts out."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95  # of every interval
-ALPHA = 0.05  # probability that a family of comparisons calls any tie a difference
-POWER = 0.8  # probability of telling a true difference that a number of seeds is planned for
+ALPHA = 0.05  # family-wise error rate: probability of calling any of several ties a difference
+POWER = 0.8  # probability of detecting a true difference, for which seeds are planned
 ROUNDING = 1e-6  # of accuracies in float32; one image of 5,000 is 2e-4
 
 
@@ -27,7 +27,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of n values and its 95 % interval, which is NaN for one value, as all is for none."""
+    """A mean of n values with its 95 % interval; NaN where there are too few values."""
 
     mean: float
     low: float
@@ -36,12 +36,12 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """A variant's paired difference from the baseline; positive is better.
 
     `spread` is the standard deviation of the differences. `p` is of the hypothesis that there is
-    none, `p_equivalent` of the one that it is at least `margin`, both corrected for the number of
-    comparisons. All three are NaN where fewer than two seeds pair.
+    no difference, `p_equivalent` of the one that it is at least the margin; both are corrected for
+    the number of comparisons. All three are NaN for fewer than two pairs.
     """
 
     estimate: Estimate
@@ -51,66 +51,63 @@ class Difference:
     verdict: Verdict
 
 
-def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
-    """Return mean and Student's t interval of independent `values` (n,)."""
+def mean_interval(values: ArrayLike) -> Estimate:
+    """Return mean and Student's t interval of independent values (n,)."""
     array = np.asarray(values, float)
     n = len(array)
     mean = float(array.mean()) if n else math.nan
     if n < 2:
         return Estimate(mean, math.nan, math.nan, n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(array))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(array))
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def compare(pairs: Sequence[ArrayLike], margin: float, alpha: float = ALPHA) -> list[Difference]:
+def compare_paired(differences: Sequence[ArrayLike], margin: float) -> list[PairedDifference]:
     """Compare variants with the baseline by Student's paired t-test.
 
     The p-values of all variants are corrected together after Holm (1979), so that the chance of
-    calling any of several equal variants better or worse is at most `alpha`. A difference is
-    called equivalent if two one-sided tests (Schuirmann, 1987), corrected likewise, bound it by
-    `margin`; that goes before "better" and "worse", because such a difference does not matter.
+    calling any of several equal variants better or worse is at most `ALPHA`. A difference is
+    equivalent if two one-sided tests (Schuirmann, 1987), corrected likewise, bound it by `margin`;
+    this precedes "better" and "worse", because such a difference does not matter.
 
     Args:
-        pairs: for each variant its differences (n,) from the baseline, one a seed.
+        differences: of each variant from the baseline, one a seed (n,).
         margin: the smallest difference that matters, in the unit of the differences.
-        alpha: family-wise error rate.
     """
-    arrays = [np.asarray(differences, float) for differences in pairs]
-    raw = [_p_values(differences, margin) for differences in arrays]
-    different = holm([p for p, _ in raw])
-    equivalent = holm([p for _, p in raw])
-    results = []
-    for differences, p, p_equivalent in zip(arrays, different, equivalent, strict=True):
-        estimate = mean_interval(differences)
-        spread = float(differences.std(ddof=1)) if len(differences) > 1 else math.nan
-        verdict = _verdict(estimate, p, p_equivalent, alpha)
-        results.append(Difference(estimate, spread, p, p_equivalent, verdict))
-    return results
+    arrays = [np.asarray(values, float) for values in differences]
+    p_values = [_p_values(values, margin) for values in arrays]
+    different = holm([p for p, _ in p_values])
+    equivalent = holm([p for _, p in p_values])
+    return [
+        _paired_difference(values, p, p_equivalent)
+        for values, p, p_equivalent in zip(arrays, different, equivalent, strict=True)
+    ]
 
 
 def _p_values(differences: np.ndarray, margin: float) -> tuple[float, float]:
-    """Return p of "no difference" and p of "at least `margin`", uncorrected."""
+    """Return p of "no difference" and p of "at least `margin`", before correction."""
     if len(differences) < 2:
         return math.nan, math.nan
     mean, error = differences.mean(), stats.sem(differences)
     if error < ROUNDING:
-        # Accuracies are counts: equal differences are a coincidence of few seeds, no certainty.
+        # Accuracies are counts: equal differences of few seeds are coincidence, not certainty.
         return 1.0, 0.0 if abs(mean) < ROUNDING else 1.0
     student = stats.t(len(differences) - 1)
-    return (
-        float(2 * student.sf(abs(mean) / error)),
-        float(student.sf((margin - abs(mean)) / error)),
-    )
+    p = 2 * student.sf(abs(mean) / error)
+    return float(p), float(student.sf((margin - abs(mean)) / error))
 
 
-def _verdict(estimate: Estimate, p: float, p_equivalent: float, alpha: float) -> Verdict:
+def _paired_difference(differences: np.ndarray, p: float, p_equivalent: float) -> PairedDifference:
+    estimate = mean_interval(differences)
+    spread = float(differences.std(ddof=1)) if estimate.n > 1 else math.nan
+    verdict = Verdict.unknown
     if estimate.n < 2:
-        return Verdict.untested
-    if p_equivalent <= alpha:
-        return Verdict.equivalent
-    if p <= alpha:
-        return Verdict.better if estimate.mean > 0 else Verdict.worse
-    return Verdict.unknown
+        verdict = Verdict.untested
+    elif p_equivalent <= ALPHA:
+        verdict = Verdict.equivalent
+    elif p <= ALPHA:
+        verdict = Verdict.better if estimate.mean > 0 else Verdict.worse
+    return PairedDifference(estimate, spread, p, p_equivalent, verdict)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -124,23 +121,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def power(effect: float, spread: float, n: int, comparisons: int, alpha: float = ALPHA) -> float:
-    """Return the probability that n paired seeds find `effect`, and in its true direction.
+def power(effect: float, spread: float, n: int, comparisons: int) -> float:
+    """Return the probability that n paired seeds detect `effect` in its true direction.
 
-    Args:
-        effect: the true difference, above 0.
-        spread: standard deviation of the paired differences, in the same unit.
-        n: seeds a variant.
-        comparisons: number of variants compared with the baseline; the strictest of Holm's
-            levels is assumed.
-        alpha: family-wise error rate.
+    `effect` and `spread`, the standard deviation of the differences, are above 0 and of one unit.
+    `comparisons` is the number of variants without the baseline, for Holm's strictest level.
     """
-    bound = stats.t.ppf(1 - alpha / comparisons / 2, n - 1)
+    bound = stats.t.ppf(1 - ALPHA / comparisons / 2, n - 1)
     return float(stats.nct.sf(bound, n - 1, effect / spread * math.sqrt(n)))
 
 
 def seeds_needed(effect: float, spread: float, comparisons: int) -> int:
-    """Return how many paired seeds tell `effect` from zero with a probability of 80 %."""
+    """Return how many paired seeds detect `effect` with a probability of `POWER`."""
     n = 2
     while power(effect, spread, n, comparisons) < POWER:
         n += 1

@@ -102,7 +102,7 @@ def draw(said: Answers) -> Path:
     from fmnist.reports import run_plots  # a second that nobody waits for who does not look
 
     shown = said.answers[:MOST_DRAWN]
-    figure = run_plots.what_it_saw(
+    figure = run_plots.classified_images(
         [answer.image for answer in shown],
         [answer.probabilities for answer in shown],
         [f"{Path(answer.name).name}\n{answer.best}" for answer in shown],

@@ -9,10 +9,15 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from fmnist.common.errors import FmnistError, PromotionError
 from fmnist.config.schema import Promotion
-from fmnist.evidence.comparison import Comparison, StudyDesign, Variant, comparison
-from fmnist.evidence.pooling import RunSummary, differences, grouped, told
+from fmnist.evidence.comparison import Comparison, StudyDesign, Variant, compare_variants
+from fmnist.evidence.pooling import (
+    RunSummary,
+    describe_settings,
+    group_by_variant,
+    unequal_settings,
+)
 from fmnist.registry import versions
-from fmnist.tracking import studies
+from fmnist.tracking import study_runs
 from fmnist.tracking.store import Store, if_there
 
 
@@ -41,7 +46,8 @@ def compare_with_champion(
         PromotionError: if they cannot be compared with the champion's and `first` is not given,
             or if they can and it is.
     """
-    _, statement, runs = studies.load(store, study_id)
+    study = study_runs.load(store, study_id)
+    statement, runs = study.design, study.runs
     statement = statement.with_overrides(min_effect=criteria.min_effect)
     if champion is not None:
         try:
@@ -55,7 +61,7 @@ def compare_with_champion(
                     f"--first: the champion, version {champion}, can be compared with this study"
                 )
             return ChampionComparison(answer, champion)
-    return ChampionComparison(comparison(runs, statement), None)
+    return ChampionComparison(compare_variants(runs, statement), None)
 
 
 def _against_champion(
@@ -65,32 +71,32 @@ def _against_champion(
     run = if_there(mlflow.get_run, versions.run_id_of(champion))
     if run is None:
         raise PromotionError(f"the champion, version {champion}: its run is gone")
-    own = studies.run_summary(run)
+    own = study_runs.run_summary(run)
     name = statement.variant_of(own.params)
     key = "data.fingerprint"
     finished = [one for one in runs if one.status == "FINISHED"]
     if other := {one.provenance.get(key) for one in finished} - {own.provenance.get(key)}:
         raise PromotionError(
             f"the champion, version {champion}, was trained on other data: {key} "
-            f"{own.facts.get(key)}, not {' or '.join(map(str, other))}"
+            f"{own.provenance.get(key)}, not {' or '.join(map(str, other))}"
         )
     if not any(_settings(one) == _settings(own) for one in runs):
         parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
-        others = studies.load(store, parent)[2] if parent else [own]
+        others = study_runs.load(store, parent).runs if parent else [own]
         runs = [*runs, *(one for one in others if _settings(one) == _settings(own))]
         if statement.variants:
             statement = dataclasses.replace(statement, variants=statement.variants + 1)
     finished = [one for one in runs if one.status == "FINISHED"]
-    groups = list(grouped(finished, statement.variant_of).values())
-    if differing := differences(groups, statement.by):
+    groups = list(group_by_variant(finished, statement.variant_of).values())
+    if differing := unequal_settings(groups, statement.by):
         params = [key for key in [*statement.by, *differing] if key in own.params]
         overrides = " ".join(f"{key}={own.params[key]}" for key in dict.fromkeys(params))
         raise PromotionError(
             f"the champion, version {champion}, cannot be compared with this study: "
-            f"{told(differing)}; "
+            f"{describe_settings(differing)}; "
             f"run its variant in the same study, too: {overrides}"
         )
-    return comparison(runs, dataclasses.replace(statement, baseline=name))
+    return compare_variants(runs, dataclasses.replace(statement, baseline=name))
 
 
 def _settings(run: RunSummary) -> dict[str, str]:

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from fmnist.config.schema import Promotion
 from fmnist.evidence.comparison import Variant
-from fmnist.evidence.statistics import Difference, Estimate
-from fmnist.reports.verdicts import points, significance
+from fmnist.evidence.statistics import Estimate, PairedDifference
+from fmnist.reports.formatting import points, significance
 
 
 class Outcome(StrEnum):
@@ -93,14 +93,14 @@ class Decision:
     metric: str | None = None
     criteria: Promotion | None = None
     incumbent: Candidate | None = None
-    difference: Difference | None = None
+    difference: PairedDifference | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     caveats: Sequence[str] = ()
     test_accuracy: Mapping[str, float] = field(default_factory=dict)
     record: str | None = None
 
 
-def beats(difference: Difference, criteria: Promotion) -> bool:
+def beats(difference: PairedDifference, criteria: Promotion) -> bool:
     """Tell whether a difference is large enough and its corrected p-value small enough.
 
     That the true difference is at least `min_effect` is not claimed: its interval tells.
@@ -121,7 +121,7 @@ def best_seed(variant: Variant) -> int:
 def decide(
     challenger: Candidate,
     incumbent: Candidate | None,
-    difference: Difference | None,
+    difference: PairedDifference | None,
     criteria: Promotion,
     checks: Sequence[Check],
     stays: str,
@@ -159,7 +159,7 @@ def champion_stays(champion: int | None, incumbent: Candidate | None) -> str:
 
 
 def _shortfall(
-    challenger: Candidate, incumbent: Candidate, difference: Difference, criteria: Promotion
+    challenger: Candidate, incumbent: Candidate, difference: PairedDifference, criteria: Promotion
 ) -> str:
     """Say which limit a difference misses."""
     against = f"{challenger.variant} against {incumbent.variant}"
@@ -171,6 +171,6 @@ def _shortfall(
     return f"{against}: {size}: less than {100 * criteria.min_effect:g} points"
 
 
-def _size(difference: Difference) -> str:
+def _size(difference: PairedDifference) -> str:
     estimate = difference.estimate
     return f"{points(estimate)}, {estimate.n} seeds, {significance(difference.p)}"

@@ -30,7 +30,7 @@ from fmnist.registry.decision import (
 )
 from fmnist.registry.decision_log import MODEL, open_decision_log
 from fmnist.registry.validation import examine
-from fmnist.tracking import studies
+from fmnist.tracking import study_runs
 from fmnist.tracking.store import Store
 
 
@@ -58,7 +58,7 @@ def promote(
         PromotionError: if the study has nothing that could be weighed against the champion.
     """
     if not dry_run:
-        studies.load(store, study_id)  # so that a mistyped id begins no ledger
+        study_runs.load(store, study_id)  # so that a mistyped id begins no ledger
         open_decision_log(store)
     while True:
         before = versions.state(applied=not dry_run)

@@ -1,7 +1,6 @@
 """A decision to read: on the terminal, as JSON and as one HTML page."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
@@ -9,8 +8,9 @@ from matplotlib.figure import Figure
 from fmnist.common.terminal import table
 from fmnist.evidence.comparison import Comparison
 from fmnist.registry.decision import Candidate, Decision, Outcome
-from fmnist.reports import comparison_plots, comparison_report
-from fmnist.reports.verdicts import points, significance
+from fmnist.reports import comparison_plots
+from fmnist.reports.formatting import percent, points, significance
+from fmnist.reports.rendering import html_page, to_json
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -30,7 +30,7 @@ def text(decision: Decision) -> str:
     if decision.question:
         parts.insert(0, decision.question)
     if decision.caveats:
-        parts.append("Bear in mind:\n" + "\n".join(f"- {said}" for said in decision.caveats))
+        parts.append("Caveats:\n" + "\n".join(f"- {said}" for said in decision.caveats))
     return "\n\n".join(parts)
 
 
@@ -38,7 +38,7 @@ def as_json(decision: Decision) -> str:
     """Return all of the decision as JSON; what could not be computed is null."""
     content = dataclasses.asdict(decision)
     del content["record"]  # it is part of that
-    return json.dumps(comparison_report.finite(content), indent=1)
+    return to_json(content)
 
 
 def html(decision: Decision, comparison: Comparison | None) -> str:
@@ -64,7 +64,7 @@ def html(decision: Decision, comparison: Comparison | None) -> str:
         **decision.provenance,
         **{f"{side.role}, seed {side.seed}": f"run {side.run_id}" for side in sides},
     }
-    return comparison_report.page(
+    return html_page(
         "decision.html",
         pictures,
         decision=decision,
@@ -98,7 +98,7 @@ def _side(side: Candidate) -> list[str]:
         str(side.version or "-"),
         str(side.seed),
         str(side.estimate.n),
-        comparison_report.percent(side.estimate),
+        percent(side.estimate),
         " ".join(f"{100 * side.values[seed]:.2f}" for seed in sorted(side.values)),
     ]
 

@@ -1,8 +1,9 @@
-"""Pictures of a comparison, class by class; each function takes data and returns a `Figure`."""
+"""Pictures of classes: confusions, accuracies and disagreements; each function draws a `Figure`."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -10,62 +11,75 @@ from numpy.typing import NDArray
 def accuracy_by_class(
     accuracies: Mapping[str, NDArray[np.floating]], class_names: Sequence[str]
 ) -> Figure:
-    """Draw the accuracy of each variant (row) on each class (column), and what it is on average.
-
-    Args:
-        accuracies: of each variant (seeds, classes), fractions.
-        class_names: the name of each class.
-    """
+    """Draw each variant's accuracies (seeds, classes), fractions, as a row of means."""
     means = 100 * np.array([np.mean(values, axis=0) for values in accuracies.values()])
-    size = 1.8 + 0.45 * len(means)
-    figure = Figure(figsize=(2.5 + 0.8 * len(class_names), size), layout="constrained")
+    size = 2.5 + 0.8 * len(class_names), 1.8 + 0.45 * len(means)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    picture = axes.imshow(means, cmap="cividis", aspect="auto")
+    image = axes.imshow(means, cmap="cividis", aspect="auto")
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
     for (row, column), value in np.ndenumerate(means):
-        colour = "black" if value > middle else "white"
-        axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour)
+        _write(axes, row, column, f"{value:.1f}", light=value <= middle)
     axes.set_xticks(range(len(class_names)), class_names, rotation=30, ha="right")
     axes.set_yticks(range(len(means)), list(accuracies))
-    figure.colorbar(picture, label="validation accuracy of the logged model, %")
+    figure.colorbar(image, label="validation accuracy of the logged model, %")
+    return figure
+
+
+def confusion_matrix(
+    labels: NDArray[np.integer], predictions: NDArray[np.integer], class_names: Sequence[str]
+) -> Figure:
+    """Draw how often each true class (row) was predicted as each class (column), of n images."""
+    counts = np.zeros((len(class_names), len(class_names)), int)
+    np.add.at(counts, (labels, predictions), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = _square(class_names, 0.75, 1.5)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        _write(axes, row, column, str(counts[row, column]), light=share[row, column] > 0.5)
+    axes.set(xlabel="predicted", ylabel="true", title="Confusions on the validation part")
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
     return figure
 
 
 def disagreements(
-    counts: NDArray[np.floating], one: str, other: str, class_names: Sequence[str]
+    counts: NDArray[np.floating], first: str, second: str, class_names: Sequence[str]
 ) -> Figure:
-    """Draw for how many images two variants name different classes, and which of them is right.
+    """Draw how many images two variants classify differently, and which of them is right.
 
-    Args:
-        counts: (3, classes, classes), mean over the seeds, as `predictions.disagreement` counts:
-            the class that `one` says, the class that `other` says.
-        one: name of the variant whose classes are the rows.
-        other: name of the variant whose classes are the columns.
-        class_names: the name of each class.
+    `counts` (3, classes, classes) is the mean over the seeds of `predictions.disagreement`.
     """
     total = counts.sum(axis=0)
-    balance = counts[1] - counts[0]  # above 0: `other` is right more often
-    classes = range(len(class_names))
-    size = max(5.0, 0.7 * len(class_names))
-    figure = Figure(figsize=(size + 2.5, size), layout="constrained")
-    axes = figure.subplots()
+    balance = counts[1] - counts[0]  # above 0: the second is right more often
     limit = max(1.0, float(np.abs(balance).max()))
+    figure, axes = _square(class_names, 0.7, 2.5)
     shown = np.ma.masked_where(total == 0, balance)
-    picture = axes.imshow(shown, cmap="PuOr", vmin=-limit, vmax=limit)
+    image = axes.imshow(shown, cmap="PuOr", vmin=-limit, vmax=limit)
     for row, column in zip(*np.nonzero(total >= 1), strict=True):
         dark = abs(balance[row, column]) > 0.6 * limit
-        colour = "white" if dark else "black"
-        text = f"{total[row, column]:.0f}"
-        axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set_xticks(classes, class_names, rotation=45, ha="right")
-    axes.set_yticks(classes, class_names)
-    axes.set(xlabel=f"{other} says", ylabel=f"{one} says")
-    right_one, right_other, neither = counts.sum(axis=(1, 2))
+        _write(axes, row, column, f"{total[row, column]:.0f}", light=dark)
+    axes.set(xlabel=f"{second} says", ylabel=f"{first} says")
+    right_first, right_second, neither = counts.sum(axis=(1, 2))
     axes.set_title(
-        f"{total.sum():.0f} images a seed: {one} is right on {right_one:.0f}, "
-        f"{other} on {right_other:.0f}, neither on {neither:.0f}",
+        f"{total.sum():.0f} images a seed: {first} is right on {right_first:.0f}, "
+        f"{second} on {right_second:.0f}, neither on {neither:.0f}",
         fontsize="medium",
     )
-    label = f"images, right: {one} (below 0) or {other} (above 0)"
-    figure.colorbar(picture, label=label, shrink=0.8)
+    label = f"images, right: {first} (below 0) or {second} (above 0)"
+    figure.colorbar(image, label=label, shrink=0.8)
     return figure
+
+
+def _square(class_names: Sequence[str], cell: float, beside: float) -> tuple[Figure, Axes]:
+    """Return a figure and axes for a matrix of classes; sizes in inches."""
+    size = max(5.0, cell * len(class_names))
+    figure = Figure(figsize=(size + beside, size), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
+    axes.set_yticks(range(len(class_names)), class_names)
+    return figure, axes
+
+
+def _write(axes: Axes, row: int, column: int, text: str, light: bool) -> None:
+    colour = "white" if light else "black"
+    axes.text(column, row, text, ha="center", va="center", color=colour)

@@ -1,6 +1,6 @@
-"""The picture of layer health: heat maps of layer x epoch, one for each quantity.
+"""The picture of a run's layer health: a heat map of layer x epoch for each quantity.
 
-Drawn with Pillow, because matplotlib would need a fifth of an epoch for each picture.
+Drawn with Pillow: matplotlib takes a fifth of an epoch for each picture.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ NOT_FINITE, NOT_YET = (255, 0, 255), (225, 225, 225)
 
 @dataclass(frozen=True)
 class Scale:
-    """The colours of a quantity, the same in every run, so that runs can be laid side by side."""
+    """The colours of a quantity, the same in every run, so that runs can be compared."""
 
     title: str
     low: float
@@ -27,20 +27,20 @@ class Scale:
     colours: Colours = RISING
 
     def paint(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """Return the colours (..., 3) of values; beyond the scale they are those of its ends."""
+        """Return the colours (..., 3) of values (...); those beyond the scale get its ends'."""
         low, high = np.array([self.low, self.high])
         if self.logarithmic:
             low, high = np.log10([low, high])
             values = np.log10(np.maximum(values, self.low))
-        place = (values - low) / (high - low) * (len(self.colours) - 1)
+        position = (values - low) / (high - low) * (len(self.colours) - 1)
         stops = np.arange(len(self.colours))
-        painted = [np.interp(place, stops, channel) for channel in np.array(self.colours).T]
+        painted = [np.interp(position, stops, channel) for channel in np.array(self.colours).T]
         colours = np.stack(painted, axis=-1)
         colours[~np.isfinite(values)] = NOT_FINITE
         return colours.astype(np.uint8)
 
     def ramp(self) -> NDArray[np.uint8]:
-        """Return all colours of the scale (1, n, 3), from its low end to its high one."""
+        """Return the colours of the scale (1, n, 3), from low to high."""
         spaced = np.geomspace if self.logarithmic else np.linspace
         return self.paint(spaced(self.low, self.high, 100)[None])
 
@@ -52,7 +52,7 @@ SCALES = {
     "activation_std": Scale("activation std", 1e-3, 1e1, logarithmic=True),
     "dead_units": Scale("dead units", 0, 1),
 }
-COLUMNS = 3  # of maps: MLflow shows an image in a square
+MAPS_IN_ROW = 3  # MLflow shows an image in a square
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 150, 200, 60, 50, 60  # pixels, of a map and around it
 GAP = 16
 
@@ -62,42 +62,42 @@ def heat_maps(history: NDArray[np.floating], epochs: int) -> Image.Image:
 
     Args:
         history: (epochs so far + 1, layers, quantities): before training and after each epoch.
-        epochs: how many there will be; those to come are grey.
+        epochs: how many are planned; those to come are grey.
     """
-    rows = -(-len(SCALES) // COLUMNS)
-    tall = TOP + HEIGHT + BOTTOM
-    image = Image.new("RGB", (LEFT + COLUMNS * (WIDTH + GAP), rows * tall), "white")
+    rows = -(-len(SCALES) // MAPS_IN_ROW)
+    size = LEFT + MAPS_IN_ROW * (WIDTH + GAP), rows * (TOP + HEIGHT + BOTTOM)
+    image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(12)
-    draw.text((LEFT, 6), f"Layer health up to epoch {len(history) - 1}", "black", font)
-    for place, scale in enumerate(SCALES.values()):
-        row, column = divmod(place, COLUMNS)
-        left, top = LEFT + column * (WIDTH + GAP), row * tall + TOP
-        values = history[:, :, place].T
+    draw.font = ImageFont.load_default(12)
+    draw.text((LEFT, 6), f"Layer health up to epoch {len(history) - 1}", "black")
+    for index, scale in enumerate(SCALES.values()):
+        row, column = divmod(index, MAPS_IN_ROW)
+        left, top = LEFT + column * (WIDTH + GAP), row * (TOP + HEIGHT + BOTTOM) + TOP
+        values = history[:, :, index].T
         cells = np.full((len(values), epochs + 1, 3), NOT_YET, np.uint8)
         cells[:, : len(history)] = scale.paint(values)
-        _paste(image, cells, (left, top, WIDTH, HEIGHT))
-        _paste(image, scale.ramp(), (left, top + HEIGHT + 24, WIDTH, 10))
-        below = top + HEIGHT + 4
-        labels = [
-            (scale.title, left, top - 20, "la"),
-            ("epoch 0", left, below, "la"),
-            (str(epochs), left + WIDTH, below, "ra"),
-            (f"{scale.low:g}", left, below + 32, "la"),
-            (f"{scale.high:g}", left + WIDTH, below + 32, "ra"),
-        ]
+        _paste(image, cells, (left, top), (WIDTH, HEIGHT))
+        _paste(image, scale.ramp(), (left, top + HEIGHT + 24), (WIDTH, 10))
+        _label(draw, scale, (left, top), epochs)
         if column == 0:
-            labels += [
-                ("layer 1", left - 8, top, "ra"),
-                ("output", left - 8, top + HEIGHT - 12, "ra"),
-            ]
-        for text, x, y, anchor in labels:
-            draw.text((x, y), text, "black", font, anchor=anchor)
+            draw.text((left - 8, top), "layer 1", "black", anchor="ra")
+            draw.text((left - 8, top + HEIGHT - 12), "output", "black", anchor="ra")
     return image
 
 
-def _paste(image: Image.Image, cells: NDArray[np.uint8], place: tuple[int, int, int, int]) -> None:
-    """Paint cells (rows, columns, 3) over the rectangle left, top, width, height."""
-    left, top, width, height = place
-    grown = Image.fromarray(cells).resize((width, height), Image.Resampling.NEAREST)
-    image.paste(grown, (left, top))
+def _paste(
+    image: Image.Image, cells: NDArray[np.uint8], corner: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """Paint cells (rows, columns, 3) over a rectangle, given by its top left corner."""
+    image.paste(Image.fromarray(cells).resize(size, Image.Resampling.NEAREST), corner)
+
+
+def _label(draw: ImageDraw.ImageDraw, scale: Scale, corner: tuple[int, int], epochs: int) -> None:
+    """Write the title above a map, and the ends of both its axes below."""
+    left, top = corner
+    below, right = top + HEIGHT + 4, left + WIDTH
+    draw.text((left, top - 20), scale.title, "black")
+    draw.text((left, below), "epoch 0", "black")
+    draw.text((right, below), str(epochs), "black", anchor="ra")
+    draw.text((left, below + 32), f"{scale.low:g}", "black")
+    draw.text((right, below + 32), f"{scale.high:g}", "black", anchor="ra")

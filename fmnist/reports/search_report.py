@@ -1,7 +1,7 @@
 """What a search found: its best trials, a picture of all, and how much of the best was luck.
 
-`markdown(trials, comparison)` is the whole report; `trials_plot(trials)` draws it; `best_trial`
-and `fresh_mean` give the two accuracies that the search logs as metrics.
+`markdown` is the whole report, `trials_plot` the picture; `best_trial` and `fresh_mean` are what
+the search logs as metrics.
 """
 
 from collections import Counter
@@ -33,23 +33,14 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """One trial of a search.
+    """One trial of a search; accuracies are on validation, fractions."""
 
-    Attributes:
-        number: from 0; trial 0 has the configured values, where the search starts.
-        params: the values that were searched, as they are typed; in the same order in all trials.
-        state: how it ended.
-        value: its validation accuracy, a fraction; None if it has none.
-        accuracies: the validation accuracy after each epoch, from 1.
-        pruned_after: the epoch after which it was pruned; None if it was not.
-    """
-
-    number: int
-    params: Mapping[str, str]
+    number: int  # trial 0 has the configured values, where the search starts
+    params: Mapping[str, str]  # as they are typed, in one order in all trials
     state: TrialState
     value: float | None = None
-    accuracies: Mapping[int, float] = field(default_factory=dict)
-    pruned_after: int | None = None
+    accuracies: Mapping[int, float] = field(default_factory=dict)  # by epoch, from 1
+    pruned_after: int | None = None  # epoch
 
     @property
     def variant(self) -> str:
@@ -58,11 +49,9 @@ class TrialSummary:
 
 
 def markdown(trials: Sequence[TrialSummary], comparison: Comparison | None) -> str:
-    """Return how the trials ended, a table of the best, and what the best is worth.
+    """Return how all trials of a search ended, a table of the best, and what the best is worth.
 
-    Args:
-        trials: all of the search, by number.
-        comparison: of the best trial and the start over fresh seeds; None if there is none.
+    The comparison, of the best trial and the start over fresh seeds, is None if there is none.
     """
     parts = [trial_counts(trials), best_trials_table(trials), conclusion(trials, comparison)]
     return "\n\n".join(parts)
@@ -90,12 +79,7 @@ def best_trials_table(trials: Sequence[TrialSummary]) -> str:
 
 
 def conclusion(trials: Sequence[TrialSummary], comparison: Comparison | None) -> str:
-    """Say what the best trial is worth over fresh seeds, where its luck does not count.
-
-    Args:
-        trials: all of the search.
-        comparison: of the best trial and the start over fresh seeds; None if there is none.
-    """
+    """Say what the best trial is worth over fresh seeds, where its luck does not count."""
     best = best_trial(trials)
     if best is None or best.value is None:
         return "No trial was trained to the end."
@@ -119,12 +103,9 @@ def fresh_mean(trials: Sequence[TrialSummary], comparison: Comparison | None) ->
 
 
 def trials_plot(trials: Sequence[TrialSummary]) -> Figure:
-    """Draw the accuracy of each trial with the best so far, and all accuracies by epoch.
+    """Draw the accuracy of each trial and at each epoch; one trial at least has finished.
 
-    The axis is cut far below the median, so that bad trials do not press the others together.
-
-    Args:
-        trials: all of the search; one at least has finished.
+    The axis is cut far below the median: bad trials would press the others together.
     """
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -149,7 +130,7 @@ def _finished(trials: Sequence[TrialSummary]) -> list[TrialSummary]:
 def _row(trial: TrialSummary, keys: Sequence[str]) -> list[str]:
     number = f"{trial.number} (start)" if trial.number == 0 else str(trial.number)
     value = "-" if trial.value is None else f"{100 * trial.value:.2f}"
-    epoch = f" (epoch {trial.pruned_after})" if trial.value and trial.pruned_after else ""
+    epoch = f" (epoch {trial.pruned_after})" if trial.pruned_after else ""
     return [number, value + epoch, *(trial.params[key] for key in keys)]
 
 

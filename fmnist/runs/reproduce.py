@@ -2,24 +2,22 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import mlflow
-from mlflow.entities import Run
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
-
 from fmnist.common.errors import ReproductionError
 from fmnist.common.terminal import table
-from fmnist.config.schema import EPOCH_METRICS, Tracking
+from fmnist.config.schema import EPOCH_METRICS, Config, Tracking
 from fmnist.runs.run import run as train
-from fmnist.tracking.artifacts import artifact
+from fmnist.tracking import run_log
+from fmnist.tracking.artifacts import artifact, metric_history
 from fmnist.tracking.run_config import config_of_run
-from fmnist.tracking.store import Store, find_run
-from fmnist.tracking.tags import STOPPED_TAG, SWEEP_TAG
-from fmnist.tracking.tracked_run import DIGESTS
+from fmnist.tracking.run_log import DIGESTS
+from fmnist.tracking.store import Run, Store, experiment_name, find_run
+from fmnist.tracking.tags import NOTE_TAG, REPRODUCTION_TAG, STOPPED_TAG, SWEEP_TAG
 
 IDENTICAL, WITHIN_TOLERANCE, DIFFERENT = 0, 3, 4
 """Exit statuses; 1 and 2 are errors."""
@@ -29,12 +27,11 @@ VERDICTS = {
     WITHIN_TOLERANCE: "the same within tolerance",
     DIFFERENT: "different",
 }
-VERDICT_TAG = "reproduction"  # of a run that repeats another: the verdict
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Where a metric of the two runs differs most; `relative` to the larger of the two values."""
+class MetricDifference:
+    """Where a metric of the two runs differs most."""
 
     metric: str
     epoch: int
@@ -65,65 +62,61 @@ class Reproduction:
     status: int
     epochs: tuple[int, int]
     first: int | None
-    differences: tuple[Difference, ...]
+    differences: tuple[MetricDifference, ...]
     tolerance: float
 
     @property
     def words(self) -> str:
-        """The verdict, and what it rests on."""
+        """The verdict with its reason."""
         verdict = VERDICTS[self.status]
         if self.status == IDENTICAL:
             return f"{verdict}: weights and metrics of every epoch ({self.epochs[0]})"
         if self.first is None:
             return f"{verdict}: every epoch is the same, but not the weights that were kept"
         largest = max(self.differences, key=lambda difference: difference.relative)
-        said = f"{verdict}: first difference at epoch {self.first}, largest relative difference "
-        said += f"{largest.relative:.2g} ({largest.metric}, epoch {largest.epoch}), "
-        said += f"{self.tolerance:g} is allowed"
+        text = f"{verdict}: first difference at epoch {self.first}, largest relative difference "
+        text += f"{largest.relative:.2g} ({largest.metric}, epoch {largest.epoch}), "
+        text += f"{self.tolerance:g} is allowed"
         then, now = self.epochs
-        return said if then == now else f"{said}; it ended after epoch {now}, not {then}"
+        return text if then == now else f"{text}; it ended after epoch {now}, not {then}"
 
 
 def find_original(run_id: str) -> Run:
-    """Return the run that is to be trained again.
-
-    Raises:
-        ReproductionError: if there is no such run, or if nothing can be compared with it.
-    """
+    """Return the run that is to be trained again; refuse one that cannot be compared."""
     run = find_run(run_id)
     if run is None:
         raise ReproductionError(f"run {run_id}: there is no such run in this store")
     if SWEEP_TAG in run.data.tags:
         raise ReproductionError(f"run {run_id}: is a study; choose one of its runs")
     if run.info.status != "FINISHED":
-        way = f"python train.py resume={run_id}"
-        raise ReproductionError(f"run {run_id}: is {run.info.status}, not finished; first: {way}")
+        command = f"python train.py resume={run_id}"
+        status = run.info.status
+        raise ReproductionError(f"run {run_id}: is {status}, not finished; first: {command}")
     return run
 
 
 def reproduce(store: Store, original: Run, tolerance: float) -> Reproduction:
     """Train `original` again, as a new run that is linked to it, and compare the two.
 
-    Args:
-        store: of both runs.
-        original: as `find_original` returns it.
-        tolerance: relative difference of a metric that passes.
-
     Raises:
         FmnistError: if the original did not record what it takes, or if it cannot be trained here.
     """
     expected = _digests(original)
+    repeated = find_run(train(_config(store, original), original=original).run_id)
+    assert repeated
+    comparing = Repetition(original, repeated, expected, _digests(repeated))
+    reproduction = compare(comparing, tolerance)
+    _log(comparing, reproduction)
+    return reproduction
+
+
+def _config(store: Store, original: Run) -> Config:
     folder = Path("outputs", f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-reproduce").absolute()
     config = config_of_run(original, str(folder), store.uri)
-    if ended := original.data.tags.get(STOPPED_TAG):  # by a search, which has no say here
-        config = replace(config, training=replace(config.training, epochs=int(ended)))
-    name = mlflow.get_experiment(original.info.experiment_id).name
-    tracking = Tracking(store.uri, name, config.tracking.timeout)
-    repeated_id = train(replace(config, tracking=tracking), original=original).run_id
-    repeated = mlflow.get_run(repeated_id)
-    answer = compared(original, repeated, expected, _digests(repeated), tolerance)
-    _log(original, repeated, answer)
-    return answer
+    if epochs := original.data.tags.get(STOPPED_TAG):  # a search pruned it, which is not repeated
+        config = replace(config, training=replace(config.training, epochs=int(epochs)))
+    tracking = Tracking(store.uri, experiment_name(original), config.tracking.timeout)
+    return replace(config, tracking=tracking)
 
 
 def _digests(run: Run) -> dict[str, Any]:
@@ -138,52 +131,57 @@ def _digests(run: Run) -> dict[str, Any]:
     return digests
 
 
-def compared(
-    original: Run, repeated: Run, expected: dict[str, Any], found: dict[str, Any], tolerance: float
-) -> Reproduction:
+@dataclass(frozen=True)
+class Repetition:
+    """Two runs that should be the same, and the digests that each recorded."""
+
+    original: Run
+    repeated: Run
+    expected: Mapping[str, Any]
+    digests: Mapping[str, Any]
+
+
+def compare(runs: Repetition, tolerance: float) -> Reproduction:
     """Compare two runs by the digests, and where these differ by the metrics."""
-    epochs = (len(expected["epochs"]), len(found["epochs"]))
-    if expected == found:
+    then, now = runs.expected["epochs"], runs.digests["epochs"]
+    epochs = (len(then), len(now))
+    if runs.expected == runs.digests:
         return Reproduction(IDENTICAL, epochs, None, (), tolerance)
-    pairs = zip(expected["epochs"], found["epochs"], strict=False)
-    same = next((i for i, (then, now) in enumerate(pairs) if then != now), min(epochs))
+    pairs = enumerate(zip(then, now, strict=False))
+    same = next((i for i, (first, second) in pairs if first != second), min(epochs))
     if same == max(epochs):
         return Reproduction(DIFFERENT, epochs, None, (), tolerance)
-    differences = tuple(_largest(original, repeated, metric) for metric in EPOCH_METRICS)
+    differences = tuple(_largest(runs, metric) for metric in EPOCH_METRICS)
     passes = epochs[0] == epochs[1] and all(d.relative <= tolerance for d in differences)
     status = WITHIN_TOLERANCE if passes else DIFFERENT
     return Reproduction(status, epochs, same + 1, differences, tolerance)
 
 
-def _largest(original: Run, repeated: Run, metric: str) -> Difference:
-    client = mlflow.MlflowClient()
-    then, now = (
-        {point.step: point.value for point in client.get_metric_history(run.info.run_id, metric)}
-        for run in (original, repeated)
-    )
-    both = sorted(then.keys() & now.keys())
-    if not both:
-        raise ReproductionError(f"run {original.info.run_id}: has no {metric} to compare with")
-    pairs = [Difference(metric, epoch, then[epoch], now[epoch]) for epoch in both]
-    return max(pairs, key=lambda difference: difference.relative)
+def _largest(runs: Repetition, metric: str) -> MetricDifference:
+    original_id = runs.original.info.run_id
+    then = metric_history(original_id, metric)
+    now = metric_history(runs.repeated.info.run_id, metric)
+    common = sorted(then.keys() & now.keys())
+    if not common:
+        raise ReproductionError(f"run {original_id}: has no {metric} to compare with")
+    differences = [MetricDifference(metric, epoch, then[epoch], now[epoch]) for epoch in common]
+    return max(differences, key=lambda difference: difference.relative)
 
 
-def _log(original: Run, repeated: Run, answer: Reproduction) -> None:
-    """Say in the new run what came of it."""
-    client, run_id = mlflow.MlflowClient(), repeated.info.run_id
-    client.set_tag(run_id, VERDICT_TAG, VERDICTS[answer.status])
-    note = repeated.data.tags[MLFLOW_RUN_NOTE]
+def _log(runs: Repetition, reproduction: Reproduction) -> None:
+    """Record in the new run what came of it."""
+    original, repeated_id = runs.original, runs.repeated.info.run_id
+    verdict, note = VERDICTS[reproduction.status], runs.repeated.data.tags[NOTE_TAG]
     page = f"#/experiments/{original.info.experiment_id}/runs/{original.info.run_id}"
-    linked = f"{note}\n\nReproduces [{original.info.run_name}]({page}): {answer.words}"
-    client.set_tag(run_id, MLFLOW_RUN_NOTE, linked)
-    content = asdict(answer) | {"verdict": VERDICTS[answer.status]}
-    client.log_dict(run_id, content, "reproduction.json")
+    linked = f"{note}\n\nReproduces [{original.info.run_name}]({page}): {reproduction.words}"
+    run_log.set_tags(repeated_id, {REPRODUCTION_TAG: verdict, NOTE_TAG: linked})
+    run_log.log_json(repeated_id, asdict(reproduction) | {"verdict": verdict}, "reproduction.json")
 
 
-def as_table(answer: Reproduction) -> str:
+def as_table(reproduction: Reproduction) -> str:
     """Return the largest difference of each metric as a table."""
     rows = [
         [d.metric, str(d.epoch), f"{d.original:.6g}", f"{d.here:.6g}", f"{d.relative:.2g}"]
-        for d in answer.differences
+        for d in reproduction.differences
     ]
     return table(["metric", "differs most at epoch", "original", "here", "relative"], rows)

@@ -6,9 +6,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import Run
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-
 from fmnist.common.errors import ConfigError
 from fmnist.config.schema import Config, rebased
 from fmnist.data.datasets import Dataset
@@ -17,32 +14,28 @@ from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.provenance import signature
 from fmnist.tracking.run_config import config_of_run
 from fmnist.tracking.run_differences import run_differences
-from fmnist.tracking.store import Store, find_run, search
+from fmnist.tracking.store import Run, Store, find_run, search
 from fmnist.tracking.store_uri import without_password
 from fmnist.tracking.tags import (
     COMMAND_TAG,
     FOLDER_TAG,
     HOST_TAG,
+    PARENT_TAG,
     PID_TAG,
     REPRODUCES_TAG,
     SIGNATURE_TAG,
     SWEEP_TAG,
 )
 
-TOGETHER = ("resume=", "tracking.")  # overrides that may stand beside `resume=`
+ALLOWED_OVERRIDES = ("resume=", "tracking.")  # beside `resume=`
 
 
 @dataclass(frozen=True)
 class ResumableRun:
-    """A run that was begun before, and its configuration, in its own folder."""
+    """A run that was started before, and its configuration, in its own folder."""
 
     run: Run
     config: Config
-
-    @property
-    def run_id(self) -> str:
-        """The id of the run."""
-        return str(self.run.info.run_id)
 
     @property
     def finished(self) -> bool:
@@ -51,33 +44,26 @@ class ResumableRun:
 
 
 def named(store: Store, config: Config, context: JobContext) -> ResumableRun:
-    """Return the run that `resume=` names.
-
-    Raises:
-        ConfigError: if there is no such run, or if it cannot go on here.
-    """
-    asked = f"resume={config.resume}"
-    if other := [o for o in context.overrides if not o.lstrip("+").startswith(TOGETHER)]:
-        raise ConfigError(f"{asked}: cannot be combined with other overrides: {' '.join(other)}")
+    """Return the run that `resume=` names; refuse one that cannot go on here."""
+    key = f"resume={config.resume}"
+    overrides = [o for o in context.overrides if not o.lstrip("+").startswith(ALLOWED_OVERRIDES)]
+    if overrides:
+        raise ConfigError(f"{key}: cannot be combined with other overrides: {' '.join(overrides)}")
     run = find_run(str(config.resume))
     if run is None:
-        raise ConfigError(
-            f"{asked}: there is no such run in this store ({without_password(store.uri)})"
-        )
-    tags = run.data.tags
+        uri = without_password(store.uri)
+        raise ConfigError(f"{key}: there is no such run in this store ({uri})")
     if reason := resume_blocker(run):
-        raise ConfigError(f"{asked}: {reason}")
-    own = config_of_run(run, tags[FOLDER_TAG], config.tracking.uri)
-    return ResumableRun(run, dataclasses.replace(own, tracking=config.tracking))
+        raise ConfigError(f"{key}: {reason}")
+    recorded = config_of_run(run, run.data.tags[FOLDER_TAG], config.tracking.uri)
+    return ResumableRun(run, dataclasses.replace(recorded, tracking=config.tracking))
 
 
 def resume_blocker(run: Run, here: str | None = None) -> str | None:
     """Say why a run cannot go on; None: it can.
 
-    Args:
-        run: that was stopped.
-        here: the folder of this process. If it is the run's own, this is the same job once more,
-            after the process that did it died, be it on another host.
+    If `here`, the folder of this process, is the run's own, this is the same job once more, after
+    the process that did it died, also on another host.
     """
     tags = run.data.tags
     if SWEEP_TAG in tags:
@@ -96,18 +82,14 @@ def resume_blocker(run: Run, here: str | None = None) -> str | None:
 
 
 def check_same(earlier: ResumableRun, dataset: Dataset) -> None:
-    """Refuse to go on with other data, code or libraries than the run began with.
-
-    Raises:
-        ConfigError: if the weights would not be those that the run would have had.
-    """
-    begun_as = earlier.run.data.tags[SIGNATURE_TAG]
-    if signature(earlier.config, dataset.fingerprint) != begun_as:
-        differing = run_differences(earlier.run, dataset) or ["its configuration"]
+    """Refuse to go on with other data, code or libraries than the run began with."""
+    run = earlier.run
+    if signature(earlier.config, dataset.fingerprint) != run.data.tags[SIGNATURE_TAG]:
+        differences = run_differences(run, dataset) or ["its configuration"]
         raise ConfigError(
-            f"resume={earlier.run_id}: would not come to the same weights any more: "
-            f"{'; '.join(differing)}; with what it began with it goes on, or anew: "
-            + earlier.run.data.tags.get(COMMAND_TAG, "train.py")
+            f"resume={run.info.run_id}: would not come to the same weights: "
+            f"{'; '.join(differences)}; restore these, or start again with: "
+            + run.data.tags.get(COMMAND_TAG, "train.py")
         )
 
 
@@ -115,32 +97,27 @@ def log_into(folder: Path, context: JobContext) -> None:
     """Let the log go on in the folder of the run, and remove the one that Hydra made for it."""
     if context.hydra_dir is None or Path(context.hydra_dir) == folder:
         return
-    made = Path(context.hydra_dir)
+    new_folder = Path(context.hydra_dir)
     for handler in logging.getLogger().handlers:
-        log = Path(getattr(handler, "baseFilename", ""))
-        if (
-            isinstance(handler, logging.FileHandler)
-            and log.parent == made
-            and not log.stat().st_size
-        ):
-            handler.close()  # it opens the other file when there is something to write
-            handler.baseFilename = str(folder / log.name)
-            log.unlink()
-    if [path.name for path in made.iterdir()] == [".hydra"]:
-        shutil.rmtree(made)
+        if isinstance(handler, logging.FileHandler):
+            path = Path(handler.baseFilename)
+            if path.parent == new_folder and not path.stat().st_size:
+                handler.close()  # it opens the other file when there is something to write
+                handler.baseFilename = str(folder / path.name)
+                path.unlink()
+    if [path.name for path in new_folder.iterdir()] == [".hydra"]:
+        shutil.rmtree(new_folder)
 
 
 def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> ResumableRun | None:
     """Return the run of a study that is the same as `config`: finished, else one that can go on."""
-    same = signature(config, dataset.fingerprint)
-    condition = f"tags.{SIGNATURE_TAG} = '{same}' AND tags.{MLFLOW_PARENT_RUN_ID} = '{study}'"
-    runs = search(store, condition)
+    digest = signature(config, dataset.fingerprint)
+    runs = search(store, f"tags.{SIGNATURE_TAG} = '{digest}' AND tags.{PARENT_TAG} = '{study}'")
     for run in runs:
         if run.info.status == "FINISHED":
             return ResumableRun(run, config)
     for run in runs:
         if resume_blocker(run, config.output_dir) is None:
-            folder = run.data.tags[FOLDER_TAG]
-            values = rebased(vars(config), config.output_dir, folder)
+            values = rebased(vars(config), config.output_dir, run.data.tags[FOLDER_TAG])
             return ResumableRun(run, Config(**values))
     return None

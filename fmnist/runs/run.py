@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import mlflow
-from mlflow.entities import Run
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from typing import TYPE_CHECKING, Any
 
 from fmnist.common.errors import ConfigError
 from fmnist.common.exits import sigterm_raises
@@ -22,19 +18,20 @@ from fmnist.config.schema import SCORES, Config
 from fmnist.data.datasets import Dataset
 from fmnist.evidence.predictions import Predictions
 from fmnist.runs import resume
-from fmnist.runs.resume import ResumableRun
-from fmnist.tracking import model as tracked_model
-from fmnist.tracking import tracked_run
-from fmnist.tracking.delivery_queue import retry_until
+from fmnist.tracking import run_log
 from fmnist.tracking.job_context import JobContext
+from fmnist.tracking.model import log_model
+from fmnist.tracking.retry import call_with_retry
 from fmnist.tracking.run_differences import run_differences
-from fmnist.tracking.store import Store, open_store
-from fmnist.tracking.tags import STOPPED_TAG
+from fmnist.tracking.run_inputs import RunInputs
+from fmnist.tracking.store import Run, open_store
+from fmnist.tracking.tags import NOTE_TAG, STOPPED_TAG
+from fmnist.tracking.tracked_run import tracked_run
 from fmnist.tracking.training_log import TrainingLog
 from fmnist.training import devices
 
 if TYPE_CHECKING:
-    import keras
+    from matplotlib.figure import Figure
 
     from fmnist.training.callbacks import Pruner
     from fmnist.training.trainer import Fitted, Prepared
@@ -60,15 +57,14 @@ class TrainedRun(RunResult):
     """A run that was trained now.
 
     Attributes:
-        model: with the best weights, or the last ones where no checkpoint was kept.
+        model: a `keras.Model` with the best weights; the last ones if no checkpoint was kept.
         history: the value of each metric after each epoch.
-        digests: SHA-256 (hexadecimal) of the `last` and the `best` weights, and for each of the
-            `epochs` of its `weights` and `metrics`.
+        digests: SHA-256 of the `last` and the `best` weights, and of each of the `epochs`.
         predictions: of the model for the validation part.
         pruned_after: the epoch after which a search ended the trial; None: it did not.
     """
 
-    model: "keras.Model"
+    model: Any
     history: Mapping[str, list[float]]
     digests: Mapping[str, object]
     predictions: Predictions
@@ -81,77 +77,51 @@ class TrainedRun(RunResult):
         return f"val_accuracy {self.objective:.2%} after epoch {epoch:.0f}"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """All that a run begins with; nothing is tracked yet.
-
-    Attributes:
-        earlier: the run itself, if it was begun before.
-        original: the run that it shall reproduce.
-    """
-
-    config: Config
-    context: JobContext
-    store: Store
-    dataset: Dataset
-    earlier: ResumableRun | None
-    original: Run | None
-
-
 def run(
     config: Config,
     context: JobContext | None = None,
     pruner: "Pruner | None" = None,
     original: Run | None = None,
 ) -> RunResult:
-    """Train one network and record everything about it.
+    """Train one network, or repeat the run `original`, and record everything about it.
 
     Nothing is tracked before store, data, model and callbacks are known to be good. A run that
     was stopped goes on; a job of a sweep that was finished before is not trained again.
 
-    Args:
-        config: of the run.
-        context: of the job; None: Hydra did not start it.
-        pruner: of the search that the job is a trial of.
-        original: the run that this one shall reproduce.
-
     Raises:
-        FmnistError: if the configuration, the data or the store cannot be used, or if training
-            diverged.
+        FmnistError: if configuration, data or store cannot be used, or if training diverged.
     """
-    plan = prepare(config, context or JobContext(), original)
-    if plan.earlier and plan.earlier.finished:
-        log.info(
-            f"{config.model.name}, seed {config.seed}: trained before, run {plan.earlier.run_id}"
-        )
-        return RunResult(plan.earlier.run_id, plan.earlier.run.data.metrics)
-    return train_and_record(plan, pruner)
+    inputs = prepare(config, context or JobContext(), original)
+    earlier = inputs.earlier
+    if earlier and earlier.info.status == "FINISHED":
+        run_id = earlier.info.run_id
+        log.info(f"{config.model.name}, seed {config.seed}: trained before, run {run_id}")
+        return RunResult(run_id, earlier.data.metrics)
+    return train_and_record(inputs, pruner)
 
 
-def prepare(config: Config, context: JobContext, original: Run | None) -> Plan:
+def prepare(config: Config, context: JobContext, original: Run | None) -> RunInputs:
     """Open the store, load the data, and find the run that goes on, if there is one."""
     if config.promote and context.study_run_id is None:
         raise ConfigError("promote=true: needs a sweep over several seeds (-m)")
     # The store of a sweep was there when the sweep began: a job waits for it.
     timeout = config.tracking.timeout if context.study_run_id else 0
-    store = retry_until(lambda: open_store(config.tracking), timeout)
+    store = call_with_retry(lambda: open_store(config.tracking), timeout)
     earlier = resume.named(store, config, context) if config.resume is not None else None
     config = with_threads(earlier.config if earlier else config, context)
     dataset = load_dataset(config)
-    with importing_tensorflow():
-        import fmnist.training.trainer  # noqa: F401  only now: TensorFlow takes seconds to import
-    assert config.training.threads is not None
-    devices.use_threads(config.training.threads)
+    start_tensorflow(config)
     if original:
-        same = "code, libraries, machine and data are the same"
-        lines = run_differences(original, dataset) or [same]
-        log.info("\n".join(f"run {original.info.run_id}: {line}" for line in lines))
+        log.info(_compared(original, dataset))
     if earlier:
         resume.check_same(earlier, dataset)
         resume.log_into(Path(config.output_dir), context)
     elif study := context.study_run_id:
-        earlier = retry_until(lambda: resume.of_study(store, study, config, dataset), timeout)
-    return Plan(earlier.config if earlier else config, context, store, dataset, earlier, original)
+        find = partial(resume.of_study, store, study, config, dataset)
+        earlier = call_with_retry(find, timeout)
+    if earlier:
+        return RunInputs(store, earlier.config, dataset, context, earlier.run, original)
+    return RunInputs(store, config, dataset, context, original=original)
 
 
 def with_threads(config: Config, context: JobContext) -> Config:
@@ -165,12 +135,7 @@ def with_threads(config: Config, context: JobContext) -> Config:
 
 
 def load_dataset(config: Config) -> Dataset:
-    """Load the data set.
-
-    Raises:
-        DataError: if it cannot be had.
-        ConfigError: if a batch would be larger than its training part.
-    """
+    """Load the data set; refuse a batch that is larger than its training part."""
     dataset: Dataset = instantiate("data", config.data)
     if config.training.batch_size > len(dataset.train):
         raise ConfigError(
@@ -180,48 +145,51 @@ def load_dataset(config: Config) -> Dataset:
     return dataset
 
 
-def train_and_record(plan: Plan, pruner: "Pruner | None") -> TrainedRun:
-    """Train, or go on, while each epoch is tracked; then record what came of it."""
+def start_tensorflow(config: Config) -> None:
+    """Import TensorFlow, which takes seconds, and set its threads."""
+    with importing_tensorflow():
+        import fmnist.training.trainer  # noqa: F401
+    assert config.training.threads is not None
+    devices.use_threads(config.training.threads)
+
+
+def _compared(original: Run, dataset: Dataset) -> str:
+    """Return in what the original differs from what is here."""
+    same = "code, libraries, machine and data are the same"
+    lines = run_differences(original, dataset) or [same]
+    return "\n".join(f"run {original.info.run_id}: {line}" for line in lines)
+
+
+def train_and_record(inputs: RunInputs, pruner: "Pruner | None") -> TrainedRun:
+    """Train, or go on, while each epoch is tracked; then score and record the result."""
     from fmnist.training import state, trainer
 
-    started = time.perf_counter()
-    prepared = trainer.prepare(plan.config, plan.dataset)
-    log.info(_headline(plan, prepared.model))
-    folder, earlier = Path(plan.config.output_dir), plan.earlier
-    with (
-        sigterm_raises(),
-        tracked_run.tracked_run(
-            plan.store,
-            plan.config,
-            plan.dataset,
-            plan.context,
-            earlier.run if earlier else None,
-            plan.original,
-        ) as tracked,
-    ):
-        snapshot = state.Snapshot.load(folder, earlier.run_id) if earlier else None
-        if earlier:
-            done = snapshot.epochs if snapshot else 0
-            epochs = plan.config.training.epochs
-            log.info(f"run {earlier.run_id} goes on after epoch {done} of {epochs}")
+    started, folder = time.perf_counter(), Path(inputs.config.output_dir)
+    prepared = trainer.prepare(inputs.config, inputs.dataset)
+    log.info(_headline(inputs, prepared.model.count_params()))
+    with sigterm_raises(), tracked_run(inputs) as tracked:
+        snapshot = state.Snapshot.load(folder, tracked.run_id) if inputs.earlier else None
+        epochs_before = snapshot.epochs if snapshot else 0
+        if inputs.earlier:
+            epochs = inputs.config.training.epochs
+            log.info(f"run {tracked.run_id} goes on after epoch {epochs_before} of {epochs}")
         observer = TrainingLog(tracked.run_id, tracked.queue)
         fitted = trainer.fit(prepared, tracked.run_id, snapshot, observer, pruner)
         seconds = time.perf_counter() - started
-        if snapshot:
-            seconds += sum(fitted.history["epoch_seconds"][: snapshot.epochs])
+        seconds += sum(fitted.history.get("epoch_seconds", [])[:epochs_before])
         result = score(tracked.run_id, prepared, fitted, seconds)
-        show(result)
-        tracked.queue.call_with_retry(partial(record, result, plan.dataset))
+        log.info("\n%s\n", score_table(result))
+        tracked.queue.call(partial(record, result, inputs.dataset))
     state.remove(folder)
-    log.info(plan.store.look_at(tracked.run))
+    log.info(inputs.store.look_at(tracked.run))
     return result
 
 
-def _headline(plan: Plan, model: "keras.Model") -> str:
-    config, dataset = plan.config, plan.dataset
+def _headline(inputs: RunInputs, parameters: int) -> str:
+    config, dataset = inputs.config, inputs.dataset
     source = dataset.source.replace(str(Path.home()), "~")
     return (
-        f"{config.model.name}, seed {config.seed}: {model.count_params():,} parameters, "
+        f"{config.model.name}, seed {config.seed}: {parameters:,} parameters, "
         f"{len(dataset.train):,} training images of {dataset.name} from {source}"
     )
 
@@ -244,39 +212,42 @@ def score(run_id: str, prepared: "Prepared", fitted: "Fitted", seconds: float) -
 
 
 def record(result: TrainedRun, dataset: Dataset) -> None:
-    """Log scores, digests, model, validation predictions and pictures to the active run.
-
-    Done a second time, it leaves the same.
-    """
-    from fmnist.reports import run_plots  # only now: the first epoch does not wait for matplotlib
-
-    tracked_run.log_missing_metrics(result.run_id, result.scores)
-    tracked_run.log_digests(result.digests)
-    mlflow.set_tag(MLFLOW_RUN_NOTE, result.summary)
+    """Log scores, digests, model, predictions and pictures; a second time leaves the same."""
+    run_id, tags = result.run_id, {NOTE_TAG: result.summary}
     if result.pruned_after:
-        mlflow.set_tag(STOPPED_TAG, result.pruned_after)
-    tracked_model.log_model(result.model, dataset)
-    tracked_run.log_predictions(result.predictions)
-    labels, names = result.predictions.labels, result.predictions.class_names
-    figures = {
-        "learning_curves": run_plots.learning_curves(
-            result.history, result.scores.get("best_epoch")
+        tags[STOPPED_TAG] = str(result.pruned_after)
+    run_log.log_missing_metrics(run_id, result.scores)
+    run_log.log_digests(run_id, result.digests)
+    run_log.set_tags(run_id, tags)
+    log_model(result.model, dataset)
+    run_log.log_predictions(run_id, result.predictions)
+    run_log.log_figures(run_id, pictures(result, dataset))
+
+
+def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
+    """Draw the run, by the names of the artifacts."""
+    # Only now: the first epoch does not wait for matplotlib.
+    from fmnist.reports import class_plots, run_plots
+
+    predictions, best_epoch = result.predictions, result.scores.get("best_epoch")
+    labels, names = predictions.labels, predictions.class_names
+    return {
+        "plots/learning_curves.png": run_plots.learning_curves(result.history, best_epoch),
+        "plots/confusion_matrix.png": class_plots.confusion_matrix(
+            labels, predictions.classes, names
         ),
-        "confusion_matrix": run_plots.confusion_matrix(labels, result.predictions.classes, names),
-        "confident_mistakes": run_plots.confident_mistakes(
-            dataset.validation.images, labels, result.predictions.probabilities, names
+        "plots/confident_mistakes.png": run_plots.confident_mistakes(
+            dataset.validation.images, labels, predictions.probabilities, names
         ),
     }
-    for name, figure in figures.items():
-        mlflow.log_figure(figure, f"plots/{name}.png")
 
 
-def show(result: TrainedRun) -> None:
-    """Print the table of scores."""
+def score_table(result: TrainedRun) -> str:
+    """Return the scores of the best and the last weights as a table."""
     epochs = {"best": result.scores.get("best_epoch"), "last": len(result.history["loss"])}
     rows = [
         [f"{weights} (epoch {epoch})", *(result.scores[f"{weights}_{name}"] for name in SCORES)]
         for weights, epoch in epochs.items()
         if epoch
     ]
-    log.info("\n%s\n", table(["weights", *SCORES], rows))
+    return table(["weights", *SCORES], rows)

@@ -92,9 +92,9 @@ class StudySweeper(Sweeper):
 
     def conclude(self, study: "OpenStudy", status: str) -> None:
         """End the study with its comparison; `status` is MLflow's."""
-        from fmnist.tracking import studies
+        from fmnist.tracking import study_comparison
 
-        studies.conclude(study, status)
+        study_comparison.conclude(study, status)
 
     def launch(self, jobs: list[list[str]], first: int) -> Sequence[JobReturn]:
         """Let the launcher run some jobs; the first of them has the number `first`."""
@@ -138,7 +138,8 @@ class StudySweeper(Sweeper):
         name = experiment or f"sweep of {', '.join(swept(overrides)) or 'one'}"
         signature = None if self.config.rerun else _signature(self.config, design)
         command = train_command(sys.argv[1:])
-        return studies.begin(tracking, design, name, self.folder, command, signature)
+        sweep = studies.Sweep(name, self.folder, command, signature)
+        return studies.begin(tracking, design, sweep)
 
     def _prepare(self, plan: StudyPlan, opened: "OpenStudy", overrides: Overrides) -> None:
         """Prepare the folder, the jobs and the progress for the study's run."""

@@ -1,4 +1,4 @@
-"""What the finished runs of a comparison logged beside their scores, by variant."""
+"""What runs logged beside their scores, read back; for a comparison, by variant."""
 
 import io
 import json
@@ -14,24 +14,34 @@ from numpy.typing import NDArray
 from fmnist.evidence.layer_health import QUANTITIES, TABLE
 from fmnist.evidence.predictions import VALIDATION, Predictions
 
-if TYPE_CHECKING:
-    from fmnist.evidence.comparison import (
-        Comparison,  # it brings scipy.stats, which no training needs
-    )
+if TYPE_CHECKING:  # it brings scipy.stats, which no training needs
+    from fmnist.evidence.comparison import Comparison
+
+CURVES = ("val_loss", "val_accuracy")
+
+
+def artifact(run_id: str, name: str) -> bytes | None:
+    """Return the content of a run's file `name`; None if the run logged no such file."""
+    return _content(mlflow.get_run(run_id).info.artifact_uri, name)
+
+
+def metric_history(run_id: str, metric: str) -> dict[int, float]:
+    """Return the value of a run's metric at each step."""
+    points = mlflow.MlflowClient().get_metric_history(run_id, metric)
+    return {point.step: point.value for point in points}
 
 
 def histories(comparison: "Comparison") -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return `val_loss` and `val_accuracy` (seeds, epochs); NaN where a run has stopped before."""
-    client = mlflow.MlflowClient()
     return {
         variant.name: {
             metric: padded(
                 [
-                    np.array([point.value for point in client.get_metric_history(run, metric)])
-                    for run in variant.run_ids.values()
+                    np.array(list(metric_history(run_id, metric).values()))
+                    for run_id in variant.run_ids.values()
                 ]
             )
-            for metric in ("val_loss", "val_accuracy")
+            for metric in CURVES
         }
         for variant in comparison.variants
         if variant.run_ids
@@ -43,7 +53,7 @@ def health(comparison: "Comparison") -> dict[str, NDArray[np.float64]]:
 
     A variant whose runs have different numbers of layers has none.
     """
-    found = {}
+    by_variant = {}
     for name, contents in _artifacts(comparison, TABLE).items():
         tables = [json.loads(content) for content in contents.values()]
         columns = [tables[0]["columns"].index(quantity) for quantity in QUANTITIES]
@@ -51,27 +61,27 @@ def health(comparison: "Comparison") -> dict[str, NDArray[np.float64]]:
         if len(set(layers)) == 1:
             arrays = [[[row[c] for c in columns] for row in table["data"]] for table in tables]
             shape = (-1, layers[0], len(QUANTITIES))
-            found[name] = padded([np.array(array, float).reshape(shape) for array in arrays])
-    return found
+            by_variant[name] = padded([np.array(array, float).reshape(shape) for array in arrays])
+    return by_variant
 
 
 def predictions(comparison: "Comparison") -> dict[str, dict[int, Predictions]]:
-    """Return by seed what the variants' logged models said of the same validation images.
+    """Return the variants' validation predictions by seed.
 
-    Variants are left out that logged nothing, or for other images than the baseline's.
+    Variants are left out that logged none, or for other images than the baseline's.
     """
-    found = {
+    by_variant = {
         name: {seed: Predictions.load(io.BytesIO(content)) for seed, content in files.items()}
         for name, files in _artifacts(comparison, VALIDATION).items()
     }
-    reference = found.get(comparison.variants[0].name)
-    if reference is None:
+    baseline = by_variant.get(comparison.variants[0].name)
+    if baseline is None:
         return {}
-    first = next(iter(reference.values()))
+    reference = next(iter(baseline.values()))
     return {
         name: by_seed
-        for name, by_seed in found.items()
-        if all(first.is_of_same_images(one) for one in by_seed.values())
+        for name, by_seed in by_variant.items()
+        if all(map(reference.is_of_same_images, by_seed.values()))
     }
 
 
@@ -79,26 +89,21 @@ def _artifacts(comparison: "Comparison", name: str) -> dict[str, dict[int, bytes
     """Return the file `name` of the runs that logged it, by variant and seed."""
     files: dict[str, dict[int, bytes]] = {}
     for variant in comparison.variants:
-        for seed, place in variant.artifacts.items():
-            content = _content(place, name)
+        for seed, uri in variant.artifacts.items():
+            content = _content(uri, name)
             if content is not None:
                 files.setdefault(variant.name, {})[seed] = content
     return files
 
 
-def artifact(run_id: str, name: str) -> bytes | None:
-    """Return the content of a run's file `name`; None if the run logged no such file."""
-    return _content(mlflow.get_run(run_id).info.artifact_uri, name)
-
-
 def _content(uri: str, name: str) -> bytes | None:
     """Return the content of the file `name` among the artifacts at `uri`, if it is there."""
-    folder = str(PurePosixPath(name).parent)
-    listed = get_artifact_repository(uri).list_artifacts(None if folder == "." else folder)
+    parent = str(PurePosixPath(name).parent)
+    listed = get_artifact_repository(uri).list_artifacts(None if parent == "." else parent)
     if name not in {file.path for file in listed}:
         return None
-    with TemporaryDirectory() as place:
-        path = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{name}", dst_path=place)
+    with TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{name}", dst_path=folder)
         return Path(path).read_bytes()
 
 
@@ -106,6 +111,6 @@ def padded(arrays: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Stack arrays (n, ...) of different n to (arrays, longest n, ...), NaN behind the shorter."""
     longest = max(map(len, arrays))
     stacked = np.full((len(arrays), longest, *arrays[0].shape[1:]), np.nan)
-    for place, array in enumerate(arrays):
-        stacked[place, : len(array)] = array
+    for row, array in enumerate(arrays):
+        stacked[row, : len(array)] = array
     return stacked

@@ -1,14 +1,13 @@
-"""What is on its way to the tracking store: sent while the next epoch trains, kept till it arrives.
+"""The delivery queue: sends to the tracking store in a thread, while the next epoch trains.
 
-A store that does not answer neither delays nor ends training. The user is told once.
+A store that does not answer neither delays nor ends training; what it refuses ends it.
 """
 
 import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Condition, Thread
 from typing import TypeVar
 
@@ -16,139 +15,144 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from fmnist.common.errors import TrackingError, one_line
+from fmnist.tracking.retry import call_with_retry, is_transient
 
 Task = Callable[[], object]
-Thing = TypeVar("Thing")
+Result = TypeVar("Result")
 
-TRANSIENT_ERRORS = (MlflowException, SQLAlchemyError, OSError)
-RETRY_INTERVAL = 1.0  # seconds between attempts
-HEARTBEAT_INTERVAL = 60.0  # seconds between signs of life
+HEARTBEAT_INTERVAL = 60.0  # seconds between heartbeats
 
 log = logging.getLogger(__name__)
 
 
 class UndeliveredError(TrackingError):
-    """The store did not take all that a run had to say."""
+    """The store did not answer in time."""
+
+
+class RejectedError(TrackingError):
+    """The store refused what was sent, and will refuse it again."""
 
 
 class DeliveryQueue:
-    """Tasks that speak to the store, done one after another in a thread, each until it succeeds.
+    """Calls tasks one after another in a thread, each until it succeeds.
 
     Args:
-        timeout: seconds that `flush` and `call_with_retry` wait for a store that does not answer.
+        timeout: seconds that `flush` and `call` wait for a store that does not answer.
+
+    Attributes:
+        failure: the lasting error that has stopped the thread; None: there is none.
+        heartbeat: called each HEARTBEAT_INTERVAL seconds.
     """
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
-        self.tasks: deque[Task] = deque()
-        self.reason: str | None = None  # why the store did not answer
-        self.told = False
-        self.broken: Exception | None = None
-        self.open = True
-        self.heartbeat: Task | None = None  # done each HEARTBEAT_INTERVAL seconds
-        self.changed = Condition()
+        self.failure: Exception | None = None
+        self.heartbeat: Task | None = None
+        self._tasks: deque[Task] = deque()
+        self._last_error: str | None = None  # of the task that is under way
+        self._warned = False
+        self._open = True
+        self._changed = Condition()
         Thread(target=self._deliver, daemon=True).start()
 
     def enqueue(self, task: Task) -> None:
-        """Do `task` later; it must bear being done again if it failed half way."""
-        with self.changed:
-            self.tasks.append(task)
-            self.changed.notify_all()
+        """Call `task` later; raise the error of an earlier one that will never succeed.
+
+        It must be safe to call again after it failed half way.
+        """
+        if self.failure:
+            raise self.failure
+        with self._changed:
+            self._tasks.append(task)
+            self._changed.notify_all()
 
     def flush(self, within: float = math.inf) -> None:
-        """Wait until all is done, at most `within` seconds, and `timeout` for each task.
+        """Wait until all tasks are done, at most `within` seconds, and `timeout` for each.
 
         Raises:
             UndeliveredError: if the store does not answer in time.
+            Exception: the error of a task that will never succeed.
         """
-        end = time.monotonic() + within
-        with self.changed:
-            while self.tasks and not self.broken:
-                limit = min(self.timeout, end - time.monotonic())
-                if limit <= 0 or not self.changed.wait(limit):  # for the next one to be done
-                    raise UndeliveredError(self.reason or f"no answer within {self.timeout:g} s")
-        if self.broken:
-            raise self.broken
+        deadline = time.monotonic() + within
+        with self._changed:
+            while self._tasks and not self.failure:
+                limit = min(self.timeout, deadline - time.monotonic())
+                if limit <= 0 or not self._changed.wait(limit):
+                    raise UndeliveredError(
+                        self._last_error or f"no answer within {self.timeout:g} s"
+                    )
+        if self.failure:
+            raise self.failure
 
-    def call_with_retry(self, task: Callable[[], Thing]) -> Thing:
-        """Do `task` now, behind all others; again, until it succeeds.
-
-        Raises:
-            UndeliveredError: if the store does not answer in time.
-        """
+    def call(self, task: Callable[[], Result]) -> Result:
+        """Call `task` in this thread, after all others; raises what `flush` raises."""
         self.flush()
-        deadline = time.monotonic() + self.timeout
-        while True:
-            try:
-                return task()
-            except TRANSIENT_ERRORS as error:
-                self._tell(error)
-                if time.monotonic() > deadline:
-                    raise UndeliveredError(self.reason) from error
-                time.sleep(RETRY_INTERVAL)
+        try:
+            return self._call(task, self.timeout, self._warn)
+        except Exception as error:
+            if is_transient(error):
+                raise UndeliveredError(one_line(error)[:300]) from error
+            raise rejection(error)  # noqa: B904  most often it is the same error
 
     def close(self) -> None:
-        """End the thread when nothing is left to do."""
-        with self.changed:
-            self.open = False
-            self.changed.notify_all()
+        """End the thread when no task is left, or when the store does not answer."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    def _call(
+        self, task: Callable[[], Result], timeout: float, on_retry: Callable[[Exception], None]
+    ) -> Result:
+        result = call_with_retry(task, timeout, on_retry)
+        self._last_error = None
+        return result
 
     def _deliver(self) -> None:
         due = time.monotonic() + HEARTBEAT_INTERVAL
-        while True:
-            with self.changed:
-                self.changed.wait_for(lambda: self.tasks or not self.open, HEARTBEAT_INTERVAL)
-                if self.heartbeat and self.open and time.monotonic() > due:
+        try:
+            while self._wait_for_task():
+                if self.heartbeat and time.monotonic() > due:
                     due = time.monotonic() + HEARTBEAT_INTERVAL
-                    self.tasks.append(self.heartbeat)
-                if not self.tasks:
-                    if not self.open:
-                        return
-                    continue
-            try:
-                self.tasks[0]()
-            except TRANSIENT_ERRORS as error:
-                self._tell(error)
-                if not self.open:
-                    return
-                time.sleep(RETRY_INTERVAL)
-                continue
-            except Exception as error:  # told by `flush`, in the thread that can be stopped by it
-                with self.changed:
-                    self.broken = error
-                    self.changed.notify_all()
-                return
-            with self.changed:
-                self.tasks.popleft()
-                self.changed.notify_all()
+                    self._call(self.heartbeat, math.inf, self._on_retry)
+                if self._tasks:
+                    self._call(self._tasks[0], math.inf, self._on_retry)
+                    self._remove_first()
+        except Exception as error:  # raised again in the thread that trains
+            with self._changed:
+                self.failure = rejection(error)
+                self._changed.notify_all()
 
-    def _tell(self, error: Exception) -> None:
-        again, self.reason = self.reason is not None, one_line(error)[:300]
-        if again and not self.told:  # two jobs that write the same at once only need another try
-            self.told = True
+    def _wait_for_task(self) -> bool:
+        """Wait for a task or a heartbeat; False: the queue is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._tasks or not self._open, HEARTBEAT_INTERVAL)
+            return bool(self._tasks) or self._open
+
+    def _remove_first(self) -> None:
+        with self._changed:
+            self._tasks.popleft()
+            self._changed.notify_all()
+
+    def _on_retry(self, error: Exception) -> None:
+        self._warn(error)
+        if not self._open:
+            raise error
+
+    def _warn(self, error: Exception) -> None:
+        """Warn once; not at a first error, after which another attempt often succeeds."""
+        again, self._last_error = self._last_error is not None, one_line(error)[:300]
+        if again and not self._warned:
+            self._warned = True
             log.warning(
                 "the tracking store does not answer; training goes on, what it logs is kept: %s",
-                self.reason,
+                self._last_error,
             )
 
 
-def retry_until(call: Callable[[], Thing], timeout: float) -> Thing:
-    """Do `call`; while it finds that the store does not answer, again for `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            return call()
-        except (TrackingError, *TRANSIENT_ERRORS):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(RETRY_INTERVAL)
-
-
-@contextmanager
-def opened(timeout: float) -> Iterator[DeliveryQueue]:
-    """Yield a queue, and close it afterwards."""
-    queue = DeliveryQueue(timeout)
-    try:
-        yield queue
-    finally:
-        queue.close()
+def rejection(error: Exception) -> Exception:
+    """Return a lasting error of the store as one that the user can read, any other as it is."""
+    if not isinstance(error, MlflowException | SQLAlchemyError):
+        return error
+    rejected = RejectedError(one_line(error)[:300])
+    rejected.__cause__ = error
+    return rejected

@@ -1,4 +1,4 @@
-"""Whether the process that makes a run is still alive; a run that says RUNNING may have lost it."""
+"""Whether the process that makes a run is alive; a run may be RUNNING after its process died."""
 
 import os
 import platform
@@ -8,31 +8,29 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import Run
 
 from fmnist.common.errors import TrackingError
 from fmnist.common.files import file_lock, is_held
+from fmnist.tracking.store import Run
 from fmnist.tracking.tags import FOLDER_TAG, HEARTBEAT_TAG, HOST_TAG, PID_TAG
 
 INTERRUPTED = "interrupted"
 LOCK = "running.lock"  # in the folder of a run or a sweep, held as long as its process lives
 LOCK_TIMEOUT = 1.0  # seconds; others only look, which takes a moment
-HEARTBEAT_TIMEOUT = (
-    900.0  # seconds without a heartbeat after which a process on another host counts as dead
-)
+HEARTBEAT_TIMEOUT = 900.0  # seconds without heartbeat after which a process elsewhere is dead
 
 
 @contextmanager
 def run_lock(folder: str) -> Iterator[None]:
-    """Show other processes on this host that the run in `folder` is being made.
+    """Show other processes on this host that the run in `folder` is being made, by one at a time.
 
     Raises:
         TrackingError: if another process makes it.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
+    with ExitStack() as lock:
         try:
-            held.enter_context(file_lock(Path(folder, LOCK), timeout=LOCK_TIMEOUT))
+            lock.enter_context(file_lock(Path(folder, LOCK), timeout=LOCK_TIMEOUT))
         except TimeoutError as error:
             raise TrackingError(f"{folder}: another process works in it") from error
         yield
@@ -44,7 +42,7 @@ def process_tags(folder: str) -> dict[str, str]:
         HOST_TAG: platform.node(),
         PID_TAG: str(os.getpid()),
         FOLDER_TAG: folder,
-        HEARTBEAT_TAG: str(int(time.time() * 1000)),
+        HEARTBEAT_TAG: _now(),
     }
 
 
@@ -57,7 +55,7 @@ def status(run: Run) -> str:
 def is_alive(run: Run) -> bool:
     """Tell whether the process that makes a run lives; on another host, by its heartbeat.
 
-    A run that does not say where it is made counts as alive: it is not ours to judge.
+    A run that does not say where it is made counts as alive: other programs may use the store.
     """
     tags = run.data.tags
     if not {HOST_TAG, FOLDER_TAG, HEARTBEAT_TAG} <= tags.keys():
@@ -71,4 +69,8 @@ def is_alive(run: Run) -> bool:
 def send_heartbeat(run_ids: Sequence[str]) -> None:
     """Tell the store that the process that makes these runs lives."""
     for run_id in run_ids:
-        mlflow.MlflowClient().set_tag(run_id, HEARTBEAT_TAG, str(int(time.time() * 1000)))
+        mlflow.MlflowClient().set_tag(run_id, HEARTBEAT_TAG, _now())
+
+
+def _now() -> str:
+    return str(int(time.time() * 1000))

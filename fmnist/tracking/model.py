@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -23,14 +23,13 @@ from fmnist.common.errors import ModelError, one_line
 from fmnist.common.startup import importing_tensorflow
 from fmnist.data.datasets import Dataset
 from fmnist.tracking.store import if_there
-
-if TYPE_CHECKING:
-    import keras
+from fmnist.training import devices
 
 INPUT_EXAMPLES = 2
-LOADER = "named_probabilities"  # the module beside this one that is saved with each model
+LOADER = "served_model"  # the module of fmnist/training that is saved with each model
 DIGEST_TAG = "model.digest"  # of a run
 SHOWN = 12  # digits of a digest
+REQUIRED = ("tensorflow", "keras", "numpy")
 
 
 class NamedKerasFlavor:
@@ -42,33 +41,26 @@ class NamedKerasFlavor:
         del arguments["validate_serving_input"]  # meant for `Model.log` alone
         code = Path(path, "code")
         code.mkdir(parents=True)  # MLflow forgets the folder for an input example (issue 16183)
-        shutil.copy(Path(__file__).with_name(f"{LOADER}.py"), code)
+        shutil.copy(Path(__file__).parents[1] / "training" / f"{LOADER}.py", code)
         mlflow.keras.save_model(path=path, mlflow_model=mlflow_model, **arguments)
         pyfunc_flavor = mlflow_model.flavors[pyfunc.FLAVOR_NAME]
         pyfunc_flavor |= {pyfunc.MAIN: LOADER, pyfunc.CODE: code.name}
         mlflow_model.save(str(Path(path, MLMODEL_FILE_NAME)))
 
 
-def log_model(model: "keras.Model", dataset: Dataset) -> None:
-    """Log `model`, which takes raw uint8 images, its digest and its summary, to the active run.
+def log_model(model: Any, dataset: Dataset) -> None:
+    """Log a `keras.Model` of raw uint8 images, its digest and its summary, to the active run.
 
-    It takes the place of what the run logged before, if that was stopped half way. MLflow links
-    the scores that were logged before to the model.
-
-    The requirements are stated, not inferred: inferring starts a second TensorFlow and names the
-    wrong packages.
+    It replaces what the run logged before it was stopped. MLflow links the scores that were logged
+    before to the model. The requirements are stated, not inferred: inferring starts a second
+    TensorFlow and names the wrong packages.
     """
-    import keras  # here, so that reading a store does not wait for TensorFlow
-    import tensorflow as tf
-
     run = mlflow.active_run()
     assert run is not None
-    client = mlflow.MlflowClient()
-    own = f"source_run_id = '{run.info.run_id}'"  # the run may not know it: it was stopped before
-    for former in client.search_logged_models([run.info.experiment_id], filter_string=own):
-        client.delete_logged_model(former.model_id)
+    _delete_logged_models(run)
     inputs = TensorSpec(np.dtype(np.uint8), (-1, *dataset.image_shape))
     outputs = Schema([ColSpec("float", name) for name in dataset.class_names])
+    versions = devices.numerics()
     logged = Model.log(
         artifact_path=None,
         name="model",
@@ -77,26 +69,30 @@ def log_model(model: "keras.Model", dataset: Dataset) -> None:
         signature=ModelSignature(Schema([inputs]), outputs),
         validate_serving_input=False,  # our tests do; here it would load the model once more
         input_example=dataset.validation.images[:INPUT_EXAMPLES],
-        pip_requirements=[
-            f"tensorflow=={tf.__version__}",
-            f"keras=={keras.__version__}",
-            f"numpy=={np.__version__}",
-        ],
+        pip_requirements=[f"{name}=={versions[name]}" for name in REQUIRED],
         metadata={"class_names": list(dataset.class_names)},
     )
-    with _downloaded(logged.model_uri) as folder:
-        mlflow.set_tag(DIGEST_TAG, digest(folder))
+    with TemporaryDirectory() as folder:
+        mlflow.set_tag(DIGEST_TAG, digest(_download(logged.model_uri, folder)))
     lines: list[str] = []
     model.summary(print_fn=lines.append, line_length=100)
     mlflow.log_text("\n".join(lines), "model_summary.txt")
 
 
+def _delete_logged_models(run: Run) -> None:
+    """Delete what the run logged before it was stopped; the run itself may not know of it."""
+    client = mlflow.MlflowClient()
+    of_run = f"source_run_id = '{run.info.run_id}'"
+    for model in client.search_logged_models([run.info.experiment_id], filter_string=of_run):
+        client.delete_logged_model(model.model_id)
+
+
 def logged_models(run: Run) -> list[LoggedModel]:
-    """Return the models that a run logged, whole or not, but for deleted ones."""
+    """Return the models that a run logged, complete or not, without deleted ones."""
     client = mlflow.MlflowClient()
     outputs = run.outputs.model_outputs if run.outputs else []
-    found = [if_there(client.get_logged_model, output.model_id) for output in outputs]
-    return [model for model in found if model]
+    models = [if_there(client.get_logged_model, output.model_id) for output in outputs]
+    return [model for model in models if model]
 
 
 @contextmanager
@@ -106,32 +102,28 @@ def verified(uri: str, expected: str) -> Iterator[Path]:
     Raises:
         ModelError: if the model is not there, or if its digest is another one.
     """
-    with _downloaded(uri) as folder:
-        found = digest(folder)
-        if found != expected:
+    with TemporaryDirectory() as target:
+        try:
+            folder = _download(uri, target)
+        except (MlflowException, OSError) as error:
+            raise ModelError(f"its model is missing: {one_line(error)[:200]}") from error
+        if not (folder / MLMODEL_FILE_NAME).exists():
+            raise ModelError(f"its model is missing: {uri} has no {MLMODEL_FILE_NAME}")
+        actual = digest(folder)
+        if actual != expected:
             raise ModelError(
-                f"its model was altered: SHA-256 {found[:SHOWN]}; "
+                f"its model was altered: SHA-256 {actual[:SHOWN]}; "
                 f"{expected[:SHOWN]} when it was trained"
             )
         yield folder
 
 
-@contextmanager
-def _downloaded(uri: str) -> Iterator[Path]:
-    """Yield a folder with a copy of the model at `uri`, without what Python had compiled of it.
-
-    Python would run that instead of the code beside it.
-    """
-    with TemporaryDirectory() as place:
-        try:
-            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place))
-        except (MlflowException, OSError) as error:
-            raise ModelError(f"its model is missing: {one_line(error)[:200]}") from error
-        if not (folder / MLMODEL_FILE_NAME).exists():
-            raise ModelError(f"its model is missing: {uri} has no {MLMODEL_FILE_NAME}")
-        for compiled in [*folder.rglob("__pycache__"), *folder.rglob("*.pyc")]:
-            shutil.rmtree(compiled) if compiled.is_dir() else compiled.unlink(missing_ok=True)
-        yield folder
+def _download(uri: str, target: str) -> Path:
+    """Return a copy of the model at `uri`, without bytecode, which Python would run instead."""
+    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=target))
+    for compiled in [*folder.rglob("__pycache__"), *folder.rglob("*.pyc")]:
+        shutil.rmtree(compiled) if compiled.is_dir() else compiled.unlink(missing_ok=True)
+    return folder
 
 
 def load_pyfunc(folder: Path) -> Any:
@@ -150,10 +142,10 @@ def digest(folder: Path) -> str:
 
     The file that MLflow adds when it loads a registered model is left out.
     """
-    whole = hashlib.sha256()
+    whole_model = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != REGISTERED_MODEL_META_FILE_NAME:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-            whole.update(f"{name}\0{content}\n".encode())
-    return whole.hexdigest()
+            whole_model.update(f"{name}\0{content}\n".encode())
+    return whole_model.hexdigest()

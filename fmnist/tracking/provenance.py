@@ -7,8 +7,10 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distributions, version
+from pathlib import Path
 from typing import Any
 
 from fmnist import PROJECT
@@ -21,7 +23,25 @@ CHANGES, REQUIREMENTS = "code/uncommitted.diff", "environment/requirements.txt"
 
 ENVIRONMENT = "environment/environment.json"
 LIBRARIES = ("mlflow", "hydra-core", "scikit-learn", "matplotlib")
-ELSEWHERE = ("tracking.", "rerun=")  # begin overrides that do not say what a run is
+NOT_OF_A_RUN = ("tracking.", "rerun=")  # begin overrides that do not say what a run is
+
+
+@dataclass(frozen=True)
+class GitState:
+    """What git knows of the code.
+
+    Attributes:
+        commit: that is checked out; None without git or outside a checkout.
+        patch: the uncommitted changes, with new files that git does not ignore.
+    """
+
+    commit: str | None
+    patch: bytes
+
+    @property
+    def patch_digest(self) -> str | None:
+        """The digest of the uncommitted changes; None if there are none."""
+        return short_digest(self.patch) if self.patch else None
 
 
 def command(config: Config, context: JobContext) -> str:
@@ -38,12 +58,12 @@ def train_command(overrides: Iterable[str]) -> str:
 
 
 def result_overrides(overrides: Iterable[str]) -> list[str]:
-    """Return the overrides without those that say where a run is tracked, or whether anew."""
-    return [one for one in overrides if not one.lstrip("+").startswith(ELSEWHERE)]
+    """Return the overrides that affect the result of a run."""
+    return [o for o in overrides if not o.lstrip("+").startswith(NOT_OF_A_RUN)]
 
 
 def environment() -> dict[str, Any]:
-    """Return the library versions, the processor, the thread counts and what else sways a run."""
+    """Return versions, processor, thread counts and flags, which affect the weights or speed."""
     return devices.numerics() | {
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
@@ -54,24 +74,24 @@ def environment() -> dict[str, Any]:
 
 
 def signature(config: Config, fingerprint: str) -> str:
-    """Return what two runs have in common if their weights will be the same, bit for bit.
+    """Return a digest that two runs share if they come to the same weights, bit for bit.
 
-    It is the SHA-256 (hexadecimal) of the resolved configuration, the data's fingerprint, the code
-    of this package, and what else sways the bits.
+    It is the SHA-256 (hexadecimal) of the configuration, the data's `fingerprint`, the code, and
+    the numerics of the machine.
     """
-    whole = [config.params(), fingerprint, code_digest(), devices.numerics()]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    content = [config.params(), fingerprint, code_digest(), devices.numerics()]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def code_digest() -> str:
-    """Return the SHA-256 (hexadecimal) of the Python files of the package and its plugins."""
-    whole = hashlib.sha256()
+def code_digest(project: Path = PROJECT) -> str:
+    """Return the SHA-256 (hexadecimal) of all Python files of the package and its plugins."""
+    digest = hashlib.sha256()
     for folder in ("fmnist", "hydra_plugins"):
-        for path in sorted((PROJECT / folder).rglob("*.py")):
-            name = path.relative_to(PROJECT).as_posix()
-            whole.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
-    return whole.hexdigest()
+        for path in sorted((project / folder).rglob("*.py")):
+            content, name = path.read_bytes(), path.relative_to(project).as_posix()
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 @cache
@@ -80,27 +100,20 @@ def installed() -> str:
     return "\n".join(sorted({f"{d.name}=={d.version}" for d in distributions()}, key=str.lower))
 
 
-def uncommitted() -> bytes:
-    """Return what differs from the last commit, as a patch; empty if nothing does.
-
-    New files that git does not ignore are part of it. Without git or outside a checkout there is
-    nothing to compare with, and MLflow records no commit either: empty.
-    """
-    if commit() is None:
-        return b""
-    new_files = (_git("ls-files", "--others", "--exclude-standard", "-z") or b"").split(b"\0")[:-1]
-    patches = [_git("diff", "--binary", "--relative", "HEAD") or b""]
+@cache
+def git_state(project: Path = PROJECT) -> GitState:
+    """Ask git for commit and uncommitted changes; a process asks once."""
+    commit = _git(project, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return GitState(None, b"")
+    listed = _git(project, "ls-files", "--others", "--exclude-standard", "-z") or b""
+    patches = [_git(project, "diff", "--binary", "--relative", "HEAD") or b""]
     patches += [
-        _git("diff", "--binary", "--no-index", "--", os.devnull, name, allowed=(0, 1)) or b""
-        for name in map(os.fsdecode, new_files)
+        _git(project, "diff", "--binary", "--no-index", "--", os.devnull, name, allowed=(0, 1))
+        or b""
+        for name in map(os.fsdecode, listed.split(b"\0")[:-1])
     ]
-    return b"".join(patches)
-
-
-def commit() -> str | None:
-    """Return the commit that is checked out; None without git or outside a checkout."""
-    found = _git("rev-parse", "--verify", "HEAD")
-    return found.decode().strip() if found else None
+    return GitState(commit.decode().strip(), b"".join(patches))
 
 
 def short_digest(patch: bytes) -> str:
@@ -108,9 +121,9 @@ def short_digest(patch: bytes) -> str:
     return hashlib.sha256(patch).hexdigest()[:16]
 
 
-def _git(*arguments: str, allowed: tuple[int, ...] = (0,)) -> bytes | None:
+def _git(project: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> bytes | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True)
+        process = subprocess.run(["git", *arguments], cwd=project, capture_output=True)
     except FileNotFoundError:
         return None
-    return done.stdout if done.returncode in allowed else None
+    return process.stdout if process.returncode in allowed else None

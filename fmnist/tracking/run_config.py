@@ -12,20 +12,12 @@ from fmnist.tracking.tags import COMMAND_TAG
 
 
 def config_of_run(run: Run, output_dir: str, uri: str | None) -> Config:
-    """Make the configuration of a run in `output_dir` of what `run` recorded.
-
-    Raises:
-        ConfigError: as `config_of`, or if it recorded nothing.
-    """
+    """Make the configuration of a run in `output_dir` of what `run` recorded."""
     return config_of(_recorded(run), output_dir, uri)
 
 
 def data_of_run(run: Run) -> dict[str, Any]:
-    """Return what `instantiate` builds the data set of a run from.
-
-    Raises:
-        ConfigError: as `data_of`, or if it recorded nothing.
-    """
+    """Return what `instantiate` builds the data set of a run from."""
     return data_of(_recorded(run))
 
 

@@ -12,7 +12,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from fmnist.evidence.comparison import Comparison
 from fmnist.reports import search_report
 from fmnist.reports.search_report import TrialSummary
-from fmnist.tracking.studies import OpenStudy, load
+from fmnist.tracking.studies import OpenStudy
+from fmnist.tracking.study_runs import load
 from fmnist.tracking.tags import STUDY_TAG
 
 
@@ -27,7 +28,7 @@ class SearchRecord:
 
 def name_variant(study: OpenStudy, variant: str, short_name: str) -> None:
     """Give a variant a short name in the question that the search ends with."""
-    _, design, _ = load(study.store, study.run_id)
+    design = load(study.store, study.run_id).design
     named = dataclasses.replace(design, names={variant: short_name, **design.names})
     value = json.dumps(dataclasses.asdict(named))
     mlflow.MlflowClient().set_tag(study.run_id, STUDY_TAG, value)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import mlflow
-from mlflow.entities import LifecycleStage, Run
+from mlflow.entities import LifecycleStage
+from mlflow.entities import Run as Run  # for the floors that do not import MLflow
 from mlflow.exceptions import MlflowException
 
 from fmnist import PROJECT
@@ -25,7 +26,7 @@ from fmnist.tracking.store_uri import (
     without_password,
 )
 
-Thing = TypeVar("Thing")
+Found = TypeVar("Found")
 
 VIEW = "?workflowType=machine_learning"  # else MLflow's UI opens for language models
 
@@ -40,8 +41,8 @@ class Store:
     @property
     def variable(self) -> str:
         """What to put before a command of `python -m fmnist` so that it finds this store."""
-        found = without_password(GIVEN_URI or default_uri()) == without_password(self.uri)
-        return "" if found else f"MLFLOW_TRACKING_URI={shlex.quote(without_password(self.uri))} "
+        is_found = without_password(GIVEN_URI or default_uri()) == without_password(self.uri)
+        return "" if is_found else f"MLFLOW_TRACKING_URI={shlex.quote(without_password(self.uri))} "
 
     def look_at(self, run: Run) -> str:
         """Say what to type, and where to look, to see `run` in MLflow's UI."""
@@ -61,15 +62,16 @@ def open_store(config: Tracking) -> Store:
     """Make sure that the store answers and has the experiment, before anything is trained.
 
     A new SQLite database is set up by one process while others wait: MLflow's own set-up fails
-    when it is raced. A server gets a few seconds to answer instead of MLflow's four minutes.
+    when two processes do it at once. A server gets a few seconds to answer instead of MLflow's
+    four minutes.
 
     Raises:
         TrackingError: if the store cannot be reached, read or written.
     """
     uri = address_of(config.uri)
     with reached(uri):
-        if own := _experiment_of_project():
-            return Store(uri, own)
+        if run_id := os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` has chosen the experiment
+            return Store(uri, str(mlflow.get_run(run_id).info.experiment_id))
         experiment_id = find_or_create_experiment(uri, config.experiment)
         if uri.startswith("http"):  # changes nothing; a user who may only read is refused now
             mlflow.MlflowClient().rename_experiment(experiment_id, config.experiment)
@@ -79,8 +81,7 @@ def open_store(config: Tracking) -> Store:
 def existing_store(experiment: str | None) -> Store:
     """Open the store of `MLFLOW_TRACKING_URI`, else the one beside train.py; create nothing.
 
-    Args:
-        experiment: its name; None if the id of a run will tell.
+    `experiment` is a name; None if only the ids of runs are used.
 
     Raises:
         TrackingError: if there is no such store or experiment, or if it cannot be read.
@@ -98,26 +99,14 @@ def existing_store(experiment: str | None) -> Store:
     return Store(uri, found.experiment_id)
 
 
-def _experiment_of_project() -> str | None:
-    """Under `mlflow run`, the experiment of the run that it opened."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    return str(mlflow.get_run(run_id).info.experiment_id) if run_id else None
-
-
 def find_or_create_experiment(uri: str, name: str) -> str:
-    """Return the id of an experiment.
-
-    Raises:
-        TrackingError: if it was deleted.
-    """
+    """Return the id of an experiment; refuse one that was deleted."""
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
+        folder = artifact_folder(uri)
         try:
-            place = artifact_folder(uri)
-            return client.create_experiment(
-                name, artifact_location=place.as_uri() if place else None
-            )
+            return client.create_experiment(name, folder.as_uri() if folder else None)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -131,16 +120,18 @@ def find_or_create_experiment(uri: str, name: str) -> str:
     return str(experiment.experiment_id)
 
 
+def experiment_name(run: Run) -> str:
+    """Return the name of the experiment that a run belongs to."""
+    return str(mlflow.get_experiment(run.info.experiment_id).name)
+
+
 def search(store: Store, condition: str = "", latest: int = sys.maxsize) -> list[Run]:
     """Return the runs of the experiment that fulfil MLflow's `condition`, in order of their start.
 
-    Args:
-        store: where.
-        condition: which; "": all.
-        latest: no more than so many, those that began last.
+    There are at most `latest`, those that began last.
 
     Raises:
-        TrackingError: if the condition is none.
+        TrackingError: if the condition is invalid.
     """
     try:
         runs: list[Run] = mlflow.search_runs(
@@ -155,7 +146,7 @@ def search(store: Store, condition: str = "", latest: int = sys.maxsize) -> list
     return runs[::-1]
 
 
-def if_there(call: Callable[..., Thing], *arguments: Any) -> Thing | None:
+def if_there(call: Callable[..., Found], *arguments: Any) -> Found | None:
     """Return what `call` finds in the store; None if there is no such thing."""
     try:
         return call(*arguments)

@@ -5,31 +5,23 @@ import re
 import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow
-from mlflow.exceptions import MlflowException
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from fmnist import PROJECT
 from fmnist.common.errors import TrackingError, one_line
 from fmnist.common.files import file_lock
+from fmnist.tracking.retry import STORE_ERRORS
 
 GIVEN_URI = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow overwrites the variable later
 
-STORE_ERRORS = (
-    MlflowException,
-    SQLAlchemyError,
-    sqlite3.Error,
-    OSError,
-    ImportError,  # a database whose driver is not installed
-)
-
-SQLITE = b"SQLite format 3\0"
+HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+SQLITE_HEADER = b"SQLite format 3\0"
 CONNECT_TIMEOUT = 5  # seconds
 DATABASE_SERVERS = ("postgresql", "mysql")
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
@@ -56,11 +48,7 @@ def unusable(uri: str, reason: str) -> TrackingError:
 
 
 def existing_uri() -> str:
-    """Return the URI of the store that `existing_store` opens, and open nothing.
-
-    Raises:
-        TrackingError: if there is no such file.
-    """
+    """Return the URI of the store that `existing_store` opens; refuse a file that is not there."""
     uri = address_of()
     database = sqlite_file(uri)
     if database and not database.exists():
@@ -89,11 +77,11 @@ def address_of(given: str | None = None) -> str:
 def reached(uri: str) -> Iterator[None]:
     """Make `uri` MLflow's store, and turn what goes wrong with it into `TrackingError`."""
     try:
-        with _patience(), _only_one(uri):
+        with environment_variables(**HTTP_SETTINGS), _locked_file(uri):
             _connect(uri)
             mlflow.set_tracking_uri(uri)
             yield
-    except STORE_ERRORS as error:
+    except (*STORE_ERRORS, ImportError) as error:  # the driver of a database may not be installed
         reason = one_line(_root_cause(error)).replace(uri, without_password(uri))[:300]
         if NOT_WRITABLE.search(reason):
             reason += "; name another by MLFLOW_TRACKING_URI=sqlite:///FILE"
@@ -134,17 +122,17 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 @contextmanager
-def _only_one(uri: str) -> Iterator[None]:
+def _locked_file(uri: str) -> Iterator[None]:
     """Let one process at a time set up or open a store in a file."""
     database = sqlite_file(uri)
     if not database:
         if uri.startswith("sqlite"):
-            raise unusable(uri, "keeps nothing; name a file: sqlite:///FILE")
+            raise unusable(uri, "in-memory SQLite is not supported; use sqlite:///FILE")
         yield
         return
     if database.is_dir():
         raise unusable(uri, "is a folder")
-    if database.exists() and not _is_database(database):  # before a lock is laid beside it
+    if database.exists() and not _is_database(database):  # before a lock is made beside it
         raise unusable(uri, "file is not a database")
     if not database.resolve().parent.is_dir():
         folder = shlex.quote(str(database.resolve().parent))
@@ -156,18 +144,18 @@ def _only_one(uri: str) -> Iterator[None]:
 def _is_database(path: Path) -> bool:
     """Tell whether a file is empty or begins as SQLite's do."""
     with path.open("rb") as file:
-        return file.read(len(SQLITE)) in (b"", SQLITE)
+        return file.read(len(SQLITE_HEADER)) in (b"", SQLITE_HEADER)
 
 
 @contextmanager
 def environment_variables(**variables: str | None) -> Iterator[None]:
     """Set (or, for None, unset) environment variables for a while."""
-    before = {name: os.environ.get(name) for name in variables}
+    previous = {name: os.environ.get(name) for name in variables}
     try:
         _assign(variables)
         yield
     finally:
-        _assign(before)
+        _assign(previous)
 
 
 def _assign(variables: Mapping[str, str | None]) -> None:
@@ -176,9 +164,3 @@ def _assign(variables: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-def _patience() -> AbstractContextManager[None]:
-    return environment_variables(
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="5"
-    )

@@ -1,4 +1,4 @@
-"""What MLflow records of a training while it lasts: metrics of each epoch, layer health."""
+"""What MLflow records while a run trains: metrics of each epoch, layer health."""
 
 import json
 from functools import partial
@@ -16,52 +16,51 @@ from PIL import Image
 
 from fmnist.evidence.layer_health import QUANTITIES, TABLE
 from fmnist.reports.layer_health_maps import heat_maps
+from fmnist.tracking import run_log
+from fmnist.tracking.artifacts import metric_history
 from fmnist.tracking.delivery_queue import DeliveryQueue
+from fmnist.tracking.tags import ENGINE_TAG
 
 if TYPE_CHECKING:
     from fmnist.training.progress import TrainingProgress
 
-SHOWN_FIRST = "val_accuracy"
+FIRST_METRIC = "val_accuracy"
 """MLflow's comparison of runs draws the metric that was logged first."""
 
 PICTURES = "layer_health"  # the image with a slider over the epochs in MLflow's UI
 
 
 class TrainingLog:
-    """Sends each epoch to MLflow while the next one trains; epochs are counted from 1.
+    """Logs each epoch to MLflow while the next one trains; epochs are counted from 1.
 
-    Comes behind the snapshot: an epoch that was reported is never trained again.
+    It comes after the snapshot: an epoch that was logged is never trained again.
 
     Args:
         run_id: of the MLflow run.
-        queue: delivers what is sent.
+        queue: delivers what is logged.
     """
 
     def __init__(self, run_id: str, queue: DeliveryQueue) -> None:
         self.run_id, self.queue, self.client = run_id, queue, MlflowClient()
 
     def on_train_begin(self, progress: "TrainingProgress") -> None:
-        """Tag the run with the engine; report what a stopped process did not report."""
+        """Tag the run with the engine; log what a stopped process did not log."""
         self.progress, self.moments = progress, 0
         self.epochs = len(progress.epochs)
-        self.queue.enqueue(
-            partial(self.client.set_tag, self.run_id, "engine", progress.engine.name)
-        )
+        tags = {ENGINE_TAG: progress.engine.name}
         if progress.measures_health:
-            shown = json.dumps([{"path": TABLE, "type": "table"}])
-            self.queue.enqueue(
-                partial(self.client.set_tag, self.run_id, MLFLOW_LOGGED_ARTIFACTS, shown)
-            )
+            tags[MLFLOW_LOGGED_ARTIFACTS] = json.dumps([{"path": TABLE, "type": "table"}])
+        self.queue.enqueue(partial(run_log.set_tags, self.run_id, tags))
         if self.epochs:
-            self.queue.enqueue(partial(self._report_missing, self.epochs))
+            self.queue.enqueue(partial(self._log_missing_epochs, self.epochs))
 
     def update(self) -> None:
-        """Report what is new: at the begin and at the end of an epoch."""
+        """Log what is new, at the begin and at the end of an epoch."""
         while self.moments < len(self.progress.health):
             self.moments += 1
             self.queue.enqueue(partial(self._log_health, self.moments))
         while self.epochs < len(self.progress.epochs):
-            self.queue.enqueue(partial(self._report, self.epochs))
+            self.queue.enqueue(partial(self._log_epoch, self.epochs))
             self.epochs += 1
 
     def on_train_end(self) -> None:
@@ -72,23 +71,23 @@ class TrainingLog:
                 partial(self.client.log_image, self.run_id, picture, "plots/layer_health.png")
             )
 
-    def _report_missing(self, epochs: int) -> None:
-        reported = self.client.get_metric_history(self.run_id, SHOWN_FIRST)
-        for epoch in sorted(set(range(epochs)) - {point.step - 1 for point in reported}):
-            self._report(epoch)
+    def _log_missing_epochs(self, epochs: int) -> None:
+        logged = metric_history(self.run_id, FIRST_METRIC)
+        for epoch in sorted(set(range(epochs)) - {step - 1 for step in logged}):
+            self._log_epoch(epoch)
 
-    def _report(self, epoch: int) -> None:
-        """Report all metrics of an epoch in one request."""
-        values, moment = self.progress.epochs[epoch], self.progress.ended[epoch]
+    def _log_epoch(self, epoch: int) -> None:
+        """Log all metrics of an epoch in one request."""
+        values, time = self.progress.epochs[epoch], self.progress.ended[epoch]
         metrics = [
-            Metric(name, as_written(values[name]), moment, epoch + 1)
-            for name in dict.fromkeys([SHOWN_FIRST, *values])
+            Metric(name, as_written(values[name]), time, epoch + 1)
+            for name in dict.fromkeys([FIRST_METRIC, *values])
         ]
         self.client.log_batch(self.run_id, metrics)
 
     def _log_health(self, moments: int) -> None:
-        """Log the first `moments` measurements, but for what had been logged of them before."""
-        # By the id of the run MLflow would look through the models of all runs, too.
+        """Log the first `moments` measurements, without what was logged of them before."""
+        # Given the id of the run, MLflow would look through the models of all runs, too.
         images = f"{self.client.get_run(self.run_id).info.artifact_uri}/images"
         step = moments - 1
         logged = [
@@ -113,7 +112,7 @@ class TrainingLog:
         ]
         # As `mlflow.log_table` writes it, but that rounds to ten decimals, where gradients vanish.
         table = {"columns": ["epoch", "layer", *QUANTITIES], "data": rows}
-        self.client.log_dict(self.run_id, table, TABLE)
+        run_log.log_json(self.run_id, table, TABLE)
 
     def _log_preview(self, path: str, picture: Image.Image) -> None:
         """Log the small copy that MLflow's `log_image` puts beside the picture at `path`."""
@@ -128,7 +127,7 @@ class TrainingLog:
 
 
 def as_written(value: float) -> float:
-    """Return what is a float32 as that is written, anything else as it is."""
+    """Return a float32 as it is written in decimals, anything else as it is."""
     with np.errstate(over="ignore"):
         # As float: NumPy compares a float32 with a Python number in float32.
         single = np.float32(value)

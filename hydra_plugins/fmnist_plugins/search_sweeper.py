@@ -87,13 +87,13 @@ class SearchSweeper(StudySweeper):
         from fmnist.evidence.pooling import variant_name
         from fmnist.reports.search_report import best_trial
         from fmnist.sweeps.search import as_recorded
-        from fmnist.tracking import search_results, studies
+        from fmnist.tracking import search_results, study_comparison
 
         record = journal.read(self.folder)
         if best := best_trial(record.trials):
             variant = variant_name(as_recorded(self.config, best.params), list(best.params))
             search_results.name_variant(study, variant, best.variant)
-        search_results.conclude(study, record, studies.conclude(study, status))
+        search_results.conclude(study, record, study_comparison.conclude(study, status))
 
     def _run_trials(self, study: "optuna.Study") -> list[JobReturn]:
         """Run the trials that are left; return the jobs that failed."""

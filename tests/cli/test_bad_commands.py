@@ -15,21 +15,21 @@ from fmnist.common.errors import FmnistError, one_line
 LONG = "x" * 9000
 
 USAGE = [
-    ("reproduce nowhere --tolerance nan", "argument --tolerance: nan is not within 0 and 1"),
-    ("reproduce nowhere --tolerance=-1", "argument --tolerance: -1.0 is not within 0 and 1"),
-    ("doctor --mend", "unrecognized arguments: --mend"),
-    ("", "the following arguments are required: COMMAND"),
-    (LONG, "invalid choice: 'xxxx"),
-    ("compare --nosuch", "unrecognized arguments: --nosuch"),
-    ("compare --runs --filter x", "not allowed with argument"),
-    ("compare --min-effect abc", "argument --min-effect: invalid float value: 'abc'"),
-    ("compare --format x", "argument --format: invalid choice: 'x'"),
-    ("compare --port 0", "argument --port: 0 is not within 1 and 65535"),
-    ("ui --port 99999999", "argument --port: 99999999 is not within 1 and 65535"),
-    ("ui --port abc", "argument --port: invalid port value: 'abc'"),
-    ("rollback --to x", "argument --to: invalid int value: 'x'"),
-    ("predict", "the following arguments are required: IMAGE"),
-    ("serve --port x", "argument --port: invalid int value: 'x'"),
+    ("reproduce nowhere --tolerance nan", "'--tolerance': nan is not within 0 and 1"),
+    ("reproduce nowhere --tolerance=-1", "'--tolerance': -1.0 is not within 0 and 1"),
+    ("doctor --mend", "No such option '--mend'"),
+    ("", "Missing command; --help tells what there is"),
+    (LONG, "No such command 'xxxx"),
+    ("compare --nosuch", "No such option '--nosuch'"),
+    ("compare --runs --filter x", "--runs and --filter exclude one another"),
+    ("compare --min-effect abc", "'--min-effect': 'abc' is not a valid float"),
+    ("compare --format x", "'--format': 'x' is not one of"),
+    ("compare --port 0", "'--port': 0 is not in the range 1<=x<=65535"),
+    ("ui --port 99999999", "'--port': 99999999 is not in the range"),
+    ("ui --port abc", "'--port': 'abc' is not a valid integer"),
+    ("rollback --to x", "'--to': 'x' is not a valid integer"),
+    ("predict", "Missing argument 'IMAGE...'"),
+    ("serve --port x", "'--port': 'x' is not a valid integer"),
 ]
 EMPTY_STORE = [
     ("reproduce nowhere", "run nowhere: there is no such run in this store"),
@@ -150,7 +150,9 @@ def test_with_runs_of_others(refused, used, typed, words):
 @pytest.mark.parametrize(("typed", "uri", "words"), NO_STORE)
 def test_where_there_is_no_store(refused, tmp_path, typed, uri, words):
     line = refused(typed, uri.replace("HERE", str(tmp_path)))
-    assert words.replace("HERE", str(tmp_path)) in line and "\n" not in line and "geheim" not in line
+    assert (
+        words.replace("HERE", str(tmp_path)) in line and "\n" not in line and "geheim" not in line
+    )
     assert listing(tmp_path) == set()
 
 

@@ -74,9 +74,7 @@ def test_what_a_killed_process_left_is_found_and_mended(tmp_path, monkeypatch, v
     opened = studies.begin(
         Tracking(store.uri, "fmnist"),
         StudyDesign("?"),
-        "sweep",
-        str(tmp_path / "s"),
-        "python train.py -m",
+        studies.Sweep("sweep", str(tmp_path / "s"), "python train.py -m"),
     )
     ledger = open_decision_log(store)
     long_ago = int(1000 * (time.time() - 3600))

@@ -14,7 +14,6 @@ VALUES = [
     ("data=/etc/passwd", "choose one of digits, fashion_mnist, idx"),
     ("+experiment=nosuch", "experiment=nosuch: choose one of quick, search,"),
     ("nonsense", "Error parsing override 'nonsense' missing EQUAL"),
-    ("=3", "Config group override must be a string or a list"),
     ("training.epochs=1e400", "training.epochs: Value 'inf' of type 'float' could not"),
     ("training.epochs=", "training.epochs: Value '' of type 'str' could not"),
     ("training.epochs=99999999999999999999999", "must be at least 1 and at most 1000000000"),

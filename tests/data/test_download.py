@@ -144,6 +144,7 @@ def test_an_unreachable_server_and_an_unwritable_cache_are_told(place, tmp_path,
     not Path("/usr/bin/apt-get").exists() or download.SYSTEM_FOLDER.exists(),
     reason="needs Debian's apt-get, and its package not installed",
 )
+@pytest.mark.slow
 def test_debians_package_is_fetched_for_real_where_the_address_cannot_be_reached(
     tmp_path, monkeypatch
 ):

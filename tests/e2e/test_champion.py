@@ -48,7 +48,7 @@ def uri(folder, monkeypatch) -> str:
 
 
 def study_of(uri: str, place: int) -> str:
-    return studies.studies(Store(uri, "1"))[place][0]
+    return studies.all_studies(Store(uri, "1"))[place].run_id
 
 
 def test_before_a_promotion_there_is_no_champion(uri):
@@ -239,6 +239,7 @@ def test_the_served_champion(uri, capsys):
     assert "is the champion now: it beats the champion, 0.01" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_mlflow_serves_it_from_another_folder(uri, folder, tmp_path):
     example = mlflow.artifacts.download_artifacts(
         "models:/fmnist@champion/serving_input_example.json", dst_path=str(tmp_path)

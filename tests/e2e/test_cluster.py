@@ -15,9 +15,11 @@ from conftest import QUICK, runs_in, train
 from two_nodes import HEAD, WORKER, two_nodes
 
 pytest.importorskip("ray", reason="needs the extra `scale`; make test installs it")
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2; .ci/run has both"
-)
+LACKING = os.geteuid() != 0 or not shutil.which("ip")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(LACKING, reason="needs root and iproute2; .ci/run has both"),
+]
 
 EPOCHS = 120
 CUT_OFF, KILLED = (1, 2), (3, 4)  # seeds of two sweeps: one job for each host

@@ -173,6 +173,7 @@ def test_slurm_gets_the_settings_that_the_readme_has():
     assert [f"{key}={launcher[key]}" for key in (s.partition("=")[0] for s in SLURM)] == [*SLURM]
 
 
+@pytest.mark.slow
 def test_jobs_by_submitit_come_to_the_same_weights_from_any_folder(tmp_path, one_after_another):
     command = [sys.executable, str(PROJECT / "train.py"), "-m", "hydra/launcher=submitit_local"]
     command += [*LONGER, "seed=1", "model=selu_dropout", f"hydra.sweep.dir={tmp_path}/output"]

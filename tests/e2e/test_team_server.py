@@ -33,13 +33,16 @@ from fmnist.registry.versions import CHAMPION, version_of
 from fmnist.tracking import store
 from fmnist.tracking.model import DIGEST_TAG, verified
 from fmnist.tracking.run_config import config_of_run
-from fmnist.tracking.tracked_run import DIGESTS
+from fmnist.tracking.run_log import DIGESTS
 
 Done = subprocess.CompletedProcess[str]
 
 pytest.importorskip("flask_wtf", reason="needs mlflow[auth]; make test installs it")
 
-pytestmark = pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated"),
+]
 
 NAME = "mlflow.example.org"
 ROLES = {"trainer": ["trainer"], "promoter": ["promoter"], "reader": []}

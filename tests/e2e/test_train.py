@@ -71,7 +71,7 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(study_command):
     parents = {run.data.tags["mlflow.parentRunId"] for run in children}
     assert parents == {study.info.run_id}
     report = mlflow.artifacts.load_text(f"{study.info.artifact_uri}/comparison/comparison.md")
-    assert report in done.stdout and report.startswith("Does SELU help?\n")
+    assert report in done.stdout and report.startswith("## Does SELU help?\n")
     content = mlflow.artifacts.load_dict(f"{study.info.artifact_uri}/comparison/comparison.json")
     for variant in content["variants"]:
         own = [run for run in children if run.data.params["model"] == variant["name"]]

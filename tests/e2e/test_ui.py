@@ -103,6 +103,7 @@ def drawn(page: Page, source: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_runs_table_shows_variants_and_scores(page, address, study):
     assert "viewStateShareKey=variants" in address
     page.goto(address)
@@ -117,6 +118,7 @@ def test_the_runs_table_shows_variants_and_scores(page, address, study):
     assert page.complaints == []
 
 
+@pytest.mark.slow
 def test_the_compare_page_draws_its_chart(page, study):
     with command(study, "compare", "--open") as address:
         page.goto(address)
@@ -129,6 +131,7 @@ def test_the_compare_page_draws_its_chart(page, study):
         assert page.complaints == []
 
 
+@pytest.mark.slow
 def test_the_heat_map_has_a_step_slider(page, address, study):
     run = study_and_runs(study)[1][0]
     experiment, run_id = run.info.experiment_id, run.info.run_id
@@ -144,6 +147,7 @@ def test_the_heat_map_has_a_step_slider(page, address, study):
 
 
 @pytest.mark.parametrize("picture", ["plots/learning_curves.png", "comparison/layer_health.png"])
+@pytest.mark.slow
 def test_a_picture_renders_among_the_artifacts(page, address, study, picture):
     parent, runs = study_and_runs(study)
     run = parent if picture.startswith("comparison") else runs[0]

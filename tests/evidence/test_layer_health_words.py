@@ -2,45 +2,34 @@
 
 import numpy as np
 
-from fmnist.evidence.layer_health import COLUMNS, QUANTITIES, rows, sentences
-from fmnist.reports import comparison_plots as plots
+from evidence_samples import layer_health
+from fmnist.evidence.layer_health import COLUMNS, QUANTITIES, STAGES, rows, sentences
 
-GRADIENT, SIGNAL, DEAD = (
-    QUANTITIES.index(name) for name in ("gradient_norm", "activation_std", "dead_units")
-)
-
-
-def health(gradient, signal, dead=0.0, epochs=2):
-    """Two seeds, alike, of three hidden layers and an output layer."""
-    values = np.ones((2, epochs + 1, 4, len(QUANTITIES)))
-    values[:, 0, :3, GRADIENT] = gradient
-    values[:, 0, :3, SIGNAL] = signal
-    values[..., DEAD] = dead
-    return values
+GRADIENT, SIGNAL = QUANTITIES.index("gradient_norm"), QUANTITIES.index("activation_std")
 
 
 def test_each_way_of_going_wrong_has_its_words():
     keeps = "the signal keeps its size from the first to the last hidden layer"
     level = "the weights' gradient is of one size"
     later = f"after epoch 1 and at the end, {keeps} and {level}."
-    faint = health([1, 1, 1], [1, 1, 1])
+    faint = layer_health([1, 1, 1], [1, 1, 1])
     faint[:, 0, :, GRADIENT] /= 1000
-    said = sentences(
+    texts = sentences(
         {
-            "relu": health([1, 1, 1], [2.0, 1, 0.02]),
-            "batch_norm": health([50, 5, 1], [1, 1, 1]),
-            "tanh": health([0.01, 0.5, 1], [0.1, 1, 3]),
+            "relu": layer_health([1, 1, 1], [2.0, 1, 0.02]),
+            "batch_norm": layer_health([50, 5, 1], [1, 1, 1]),
+            "tanh": layer_health([0.01, 0.5, 1], [0.1, 1, 3]),
             "deep": faint,
-            "dead": health([0, 0, 1], [1, 1, 0]),
-            "noise": health([1, 1, 1], [0, 0, 1e-8]),
-            "fine": health([1, 1, 1], [1, 1, 1]),
+            "dead": layer_health([0, 0, 1], [1, 1, 0]),
+            "noise": layer_health([1, 1, 1], [0, 0, 1e-8]),
+            "fine": layer_health([1, 1, 1], [1, 1, 1]),
         }
     )
     shrinks = "shrinks 100-fold from the first to the last hidden layer"
     grows = "grows 30-fold from the first to the last hidden layer"
     without = "shrinks without bound from the first to the last hidden layer"
     rises = "grows without bound from the first to the last hidden layer"
-    assert said == [
+    assert texts == [
         f"relu: before training, the signal {shrinks} and {level}; {later}",
         f"batch_norm: before training, {keeps} and the weights' gradient is 50-fold larger in the "
         f"first than in the last; {later}",
@@ -56,7 +45,7 @@ def test_each_way_of_going_wrong_has_its_words():
 
 
 def test_a_small_gradient_is_told_as_long_as_the_signal_fades():
-    stuck = health([1, 1, 1], [2.0, 1, 0.02])
+    stuck = layer_health([1, 1, 1], [2.0, 1, 0.02])
     stuck[..., SIGNAL] = stuck[:, :1, :, SIGNAL]
     stuck[..., GRADIENT] = 0.001
     [sentence] = sentences({"relu": stuck})
@@ -65,12 +54,12 @@ def test_a_small_gradient_is_told_as_long_as_the_signal_fades():
 
 
 def test_the_table_has_medians_of_the_seeds_each_at_its_own_end():
-    values = health([4, 2, 1], [2.0, 1, 0.5], dead=0.25)
+    values = layer_health([4, 2, 1], [2.0, 1, 0.5], dead=0.25)
     values[0, 2, :, GRADIENT] = 3
     values[1, 1, :, GRADIENT] = 3
     values[1, 2] = np.nan  # this seed stopped after epoch 1
     table = [dict(zip(COLUMNS, row, strict=True)) for row in rows({"relu": values})]
-    assert [row["when"] for row in table] == ["before training", "after epoch 1", "at the end"]
+    assert [row["when"] for row in table] == list(STAGES)
     assert table[0] == {
         "layer health": "relu",
         "when": "before training",
@@ -84,14 +73,5 @@ def test_the_table_has_medians_of_the_seeds_each_at_its_own_end():
 
 
 def test_a_network_whose_units_are_all_dead_has_a_table():
-    [row, *_] = rows({"dead": health([0, 0, 0], [0, 0, 0], dead=1)})
+    [row, *_] = rows({"dead": layer_health([0, 0, 0], [0, 0, 0], dead=1)})
     assert row[3:] == ["nan", "0 to 0", "100%"]
-
-
-def test_profiles_are_drawn_for_each_moment():
-    healths = {"relu": health([4, 2, 1], [2.0, 1, 0.5])}
-    figure = plots.layer_profiles(healths, {"relu": "#000000"})
-    titles = [axes.get_title() for axes in figure.axes[:3]]
-    assert titles == ["before training", "after epoch 1", "at the end"]
-    [line] = figure.axes[0].get_lines()
-    np.testing.assert_array_equal(line.get_ydata(), [4, 2, 1, 1])

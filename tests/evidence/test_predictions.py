@@ -3,12 +3,11 @@
 import numpy as np
 
 from fmnist.evidence.predictions import Predictions, accuracy_by_class, disagreement
-from fmnist.reports import class_plots
 
 NAMES = ("bag", "coat", "shirt", "dress")
 
 
-def saying(classes, labels):
+def predictions(classes, labels):
     return Predictions(np.array(labels, np.uint8), np.eye(4, dtype=np.float32)[classes], NAMES)
 
 
@@ -24,42 +23,24 @@ def test_predictions_survive_the_file_bit_for_bit(tmp_path):
 
 
 def test_only_predictions_of_the_same_images_are_compared():
-    one = saying([0, 1], [0, 1])
-    assert one.is_of_same_images(saying([1, 1], [0, 1]))
-    assert not one.is_of_same_images(saying([0, 1], [0, 2]))
-    assert not one.is_of_same_images(saying([0, 1, 1], [0, 1, 1]))
+    one = predictions([0, 1], [0, 1])
+    assert one.is_of_same_images(predictions([1, 1], [0, 1]))
+    assert not one.is_of_same_images(predictions([0, 1], [0, 2]))
+    assert not one.is_of_same_images(predictions([0, 1, 1], [0, 1, 1]))
     others = Predictions(one.labels, one.probabilities, ("bag", "coat", "shirt", "sock"))
     assert not one.is_of_same_images(others)
 
 
 def test_accuracy_by_class_knows_nothing_of_a_class_without_images():
-    accuracy = accuracy_by_class(saying([0, 1, 1, 2, 0], [0, 0, 1, 2, 2]))
+    accuracy = accuracy_by_class(predictions([0, 1, 1, 2, 0], [0, 0, 1, 2, 2]))
     np.testing.assert_array_equal(accuracy, [0.5, 1, 0.5, np.nan])
 
 
 def test_disagreements_are_counted_by_pair_and_by_who_is_right():
     labels = [0, 0, 1, 2, 3]
-    one, other = saying([0, 1, 1, 3, 0], labels), saying([0, 0, 2, 1, 1], labels)
+    one, other = predictions([0, 1, 1, 3, 0], labels), predictions([0, 0, 2, 1, 1], labels)
     counts = disagreement(one, other)
     assert counts.sum() == 4
     assert counts[1, 1, 0] == 1  # one says coat, other says bag and is right
     assert counts[0, 1, 2] == 1
     assert counts[2, 3, 1] == 1 and counts[2, 0, 1] == 1
-
-
-def test_the_pictures_show_the_counts():
-    labels = [0, 0, 1, 2, 3]
-    one, other = saying([0, 1, 1, 3, 0], labels), saying([0, 0, 2, 1, 1], labels)
-    figure = class_plots.disagreements(disagreement(one, other), "relu", "selu", NAMES)
-    axes = figure.axes[0]
-    title = "4 images a seed: relu is right on 1, selu on 1, neither on 2"
-    assert axes.get_title() == title
-    assert sorted((t.get_position(), t.get_text()) for t in axes.texts) == [
-        ((0, 1), "1"),
-        ((1, 0), "1"),
-        ((1, 3), "1"),
-        ((2, 1), "1"),
-    ]
-    accuracies = {"relu": np.array([[0.5, 1, 0, 0], [1, 1, 0, 0]]), "selu": np.ones((2, 4))}
-    axes = class_plots.accuracy_by_class(accuracies, NAMES).axes[0]
-    assert [text.get_text() for text in axes.texts[:4]] == ["75.0", "100.0", "0.0", "0.0"]

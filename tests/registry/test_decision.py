@@ -5,7 +5,13 @@ import math
 import pytest
 
 from fmnist.config.schema import Promotion
-from fmnist.evidence.statistics import Difference, Estimate, Verdict, compare, mean_interval
+from fmnist.evidence.statistics import (
+    Estimate,
+    PairedDifference,
+    Verdict,
+    compare_paired,
+    mean_interval,
+)
 from fmnist.registry.decision import Candidate, Check, Outcome, beats, champion_stays, decide
 
 RULES = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
@@ -16,8 +22,10 @@ def side(role: str, variant: str, version: int | None = None) -> Candidate:
     return Candidate(role, variant, "id", 1, version, {1: 0.9}, mean_interval([0.9]))
 
 
-def difference(mean: float, p: float, n: int = 5) -> Difference:
-    return Difference(Estimate(mean, mean - 0.01, mean + 0.01, n), 0.003, p, 1.0, Verdict.better)
+def difference(mean: float, p: float, n: int = 5) -> PairedDifference:
+    return PairedDifference(
+        Estimate(mean, mean - 0.01, mean + 0.01, n), 0.003, p, 1.0, Verdict.better
+    )
 
 
 CHAMPION, BASELINE = side("champion", "relu", 1), side("baseline", "relu")
@@ -77,6 +85,8 @@ def test_both_limits_count(mean, p, won):
 
 def test_the_evidence_is_corrected_for_all_variants():
     values = [0.010, 0.004, 0.012, 0.006, 0.008]
-    [alone] = compare([values], RULES.min_effect)
-    among_many = compare([values, *[[0.001, -0.001, 0.002, -0.002, 0.0]] * 14], RULES.min_effect)[0]
+    [alone] = compare_paired([values], RULES.min_effect)
+    among_many = compare_paired(
+        [values, *[[0.001, -0.001, 0.002, -0.002, 0.0]] * 14], RULES.min_effect
+    )[0]
     assert beats(alone, RULES) and not beats(among_many, RULES)

@@ -35,7 +35,7 @@ def promote(uri: str, place: int, first: bool = False):
     """Promote from the study in a place, counted from 0."""
     mlflow.set_tracking_uri(uri)
     store = Store(uri, mlflow.get_experiment_by_name("fmnist").experiment_id)
-    study_id = studies.studies(store)[place][0]
+    study_id = studies.all_studies(store)[place].run_id
     return promotion.promote(store, study_id, schema.promotion(), first=first)
 
 
@@ -125,6 +125,7 @@ def test_two_promotions_at_once_on_sqlite(copied_rates):
     two_at_once(f"sqlite:///{copied_rates}/mlflow.db")
 
 
+@pytest.mark.slow
 def test_two_promotions_at_once_on_postgresql(postgresql, rates):
     copy_rows(f"sqlite:///{rates}/mlflow.db", postgresql)
     two_at_once(postgresql)
@@ -169,6 +170,7 @@ def killed_at(write: int, champion_store: Path, folder: Path) -> tuple[str, int 
     return uri, process.exitcode
 
 
+@pytest.mark.slow
 def test_a_promotion_killed_between_any_two_steps_is_finished_by_the_next(copied_rates, tmp_path):
     assert promote(f"sqlite:///{copied_rates}/mlflow.db", 1, first=True).champion == 1
     seen, statuses = set(), []

@@ -33,7 +33,7 @@ RULES = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
 def store(copied_rates) -> Store:
     """The studies of `train_rates`, but with the two smaller rates in one."""
     opened = Store(f"sqlite:///{copied_rates}/mlflow.db", "1")
-    first = studies.studies(opened)[0][0]
+    first = studies.all_studies(opened)[0].run_id
     for run in runs_at("0.01"):
         client().set_tag(run.info.run_id, "mlflow.parentRunId", first)
     return opened
@@ -44,7 +44,7 @@ def client() -> mlflow.MlflowClient:
 
 
 def study_ids(store: Store) -> tuple[str, str]:
-    first, _, second = (row[0] for row in studies.studies(store))
+    first, _, second = (study.run_id for study in studies.all_studies(store))
     return first, second
 
 
@@ -355,7 +355,7 @@ def test_what_python_compiled_of_a_model_is_not_run(store, tmp_path):
     )
     evil = tmp_path / "evil.py"
     evil.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    target = importlib.util.cache_from_source(str(model / "code" / "named_probabilities.py"))
+    target = importlib.util.cache_from_source(str(model / "code" / "served_model.py"))
     Path(target).parent.mkdir(exist_ok=True)
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(str(evil), cfile=target, invalidation_mode=unchecked)

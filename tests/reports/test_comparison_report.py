@@ -1,85 +1,85 @@
-"""The pages and pictures of a comparison say what it found."""
+"""Text, JSON and page of a comparison say what it found."""
 
+import dataclasses
+import json
 import re
 from html import unescape
 
-import numpy as np
 import pytest
-from test_comparison import ACCURACY, runs, trained
-from test_diagnosis import health
 
-from fmnist.evidence.comparison import StudyDesign, comparison
+from evidence_samples import finished_runs, layer_health, run_summary
+from fmnist.evidence.comparison import StudyDesign, compare_variants
 from fmnist.evidence.layer_health import sentences
-from fmnist.reports import comparison_plots as plots
-from fmnist.reports import comparison_report
+from fmnist.reports import comparison_plots, comparison_report
 from fmnist.reports.verdicts import conclusions, highest
 
-HEALTH = {"relu": health([50, 5, 1], [1, 1, 1])}
+HEALTH = {"relu": layer_health([50, 5, 1], [1, 1, 1])}
+DESIGN = StudyDesign(question="Is <selu> better?", seeds=(0, 1, 2, 3, 4))
 
 
 @pytest.fixture(scope="module")
-def answer():
-    question = "Is <selu> better?"
-    failed = trained("gelu", 1, None, "FAILED")
-    return comparison([*runs(), failed], StudyDesign(question=question, seeds=(0, 1, 2, 3, 4)))
+def comparison():
+    return compare_variants([*finished_runs(), run_summary("gelu", 1, None, "FAILED")], DESIGN)
 
 
-def test_the_page_needs_no_other_file_and_says_it_all(answer):
-    figure = plots.seeds(answer)
-    page = comparison_report.html(answer, HEALTH, {"Every seed": figure})
+def all_sentences(comparison):
+    return [
+        highest(comparison),
+        *conclusions(comparison),
+        *comparison.caveats,
+        *sentences(HEALTH),
+    ]
+
+
+def test_the_text_says_it_all_and_what_is_decided_in_bold(comparison):
+    text = comparison_report.markdown(comparison, HEALTH)
+    assert text.startswith("## Is \\<selu> better?\n\n(best_val_accuracy decides; ")
+    for sentence in all_sentences(comparison):
+        assert sentence in text
+    better, nothing = conclusions(comparison)
+    assert f"\n- **{better}**\n- {nothing}\n" in text
+    assert "| 1 FAILED" in text
+    assert "relu: no finished run of seed 4" in text
+
+
+def test_one_variant_has_neither_differences_nor_verdicts():
+    comparison = compare_variants(finished_runs()[:4], StudyDesign())
+    text = comparison_report.markdown(comparison, {})
+    assert "against" not in text and "### " not in text and "\n\n\n" not in text
+    assert comparison_report.html(comparison, {}, {}).count("<table>") == 2  # means and origin
+
+
+def test_a_terminal_shows_the_text_rendered(comparison, monkeypatch, capsys):
+    comparison_report.show(comparison, HEALTH)
+    assert capsys.readouterr().out.strip() == comparison_report.markdown(comparison, HEALTH)
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "200"}.items():
+        monkeypatch.setenv(name, value)
+    comparison_report.show(comparison, HEALTH)
+    shown = capsys.readouterr().out
+    assert "Is <selu> better?" in shown
+    assert f"\x1b[1m{conclusions(comparison)[0]}" in shown
+
+
+def test_the_page_needs_no_other_file_and_says_it_all(comparison):
+    figure = comparison_plots.seeds(comparison)
+    page = comparison_report.html(comparison, HEALTH, {"Every seed": figure})
     assert "Is &lt;selu&gt; better?" in page and "<selu>" not in page
     assert not re.search(r"(src|href)=.(?!data:)", page)
     assert page.count("data:image/png;base64,iVBOR") == 1
-    said = [highest(answer), *conclusions(answer), *answer.caveats, *sentences(HEALTH)]
-    for text in said:
-        assert text in unescape(page)
-    assert "relu: no finished run of seed 4" in page
-    for run_id in answer.variants[0].run_ids.values():
+    for sentence in all_sentences(comparison):
+        assert sentence in unescape(page)
+    for run_id in comparison.variants[0].run_ids.values():
         assert run_id in page
-    assert re.search(r'<li class="better">\s*selu is better|<li class="better">selu is', page)
+    assert re.search(r'<li class="better">\s*selu is better', page)
 
 
-def test_a_terminal_shows_colours_anything_else_markdown(answer, monkeypatch, capsys):
-    comparison_report.show(answer, HEALTH)
-    assert capsys.readouterr().out.strip() == comparison_report.markdown(answer, HEALTH).strip()
-    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "200"}.items():
-        monkeypatch.setenv(name, value)
-    comparison_report.show(answer, HEALTH)
-    shown = capsys.readouterr().out
-    assert re.search(r"\x1b\[32mbetter *\x1b\[0m", shown)
-    assert conclusions(answer)[0][:60] in shown
-
-
-def test_every_seed_is_a_dot_and_the_best_variant_stands_on_top(answer):
-    [axes] = plots.seeds(answer).axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["relu", "selu"]
-    dots = [line for line in axes.get_lines() if line.get_marker() == "o"]
-    for line, name in zip(dots, ("relu", "selu"), strict=True):
-        assert list(line.get_xdata()) == [pytest.approx(100 * a) for a in ACCURACY[name]]
-
-
-def test_the_forest_shows_difference_margin_and_verdict(answer):
-    figure = plots.forest(answer)
-    axes, *_ = figure.axes
-    selu = next(variant for variant in answer.variants if variant.name == "selu")
-    diamonds = [line for line in axes.get_lines() if line.get_marker() == "D"]
-    assert [line.get_xdata()[0] for line in diamonds] == [
-        pytest.approx(100 * selu.difference.estimate.mean)
-    ]
-    [right] = axes.child_axes
-    assert [label.get_text() for label in right.get_yticklabels()] == ["better"]
-    assert axes.patches[0].get_width() == pytest.approx(1)  # half a point on both sides
-
-
-def test_curves_are_means_of_the_seeds_that_got_so_far(answer):
-    values = np.array([[0.5, 0.7, 0.9], [0.7, 0.8, np.nan]])
-    histories = {"relu": {"val_loss": values, "val_accuracy": values}}
-    figure = plots.curves(histories, plots.colours(answer))
-    for axes in figure.axes[:2]:
-        [line] = axes.get_lines()
-        np.testing.assert_allclose(line.get_ydata(), [0.6, 0.75, 0.9])
-        assert line.get_color() == plots.COLOURS[0]
-
-
-def test_each_variant_has_a_colour_of_its_own(answer):
-    assert len(set(plots.colours(answer).values())) == 3
+def test_the_json_has_every_number():
+    unfinished = run_summary("gelu", 1, None, "KILLED")
+    comparison = compare_variants([*finished_runs(), unfinished], StudyDesign())
+    content = json.loads(comparison_report.as_json(comparison, HEALTH))
+    assert content["variants"][1]["difference"]["verdict"] == "better"
+    assert content["variants"][2]["estimate"] == {"mean": None, "low": None, "high": None, "n": 0}
+    assert content["design"]["min_effect"] == dataclasses.asdict(StudyDesign())["min_effect"]
+    assert content["provenance"] == {"data.fingerprint": "abc", "engine": "compiled"}
+    assert content["caveats"] == [] and content["conclusions"] == conclusions(comparison)
+    assert content["layer_health"][0]["layer health"] == "relu"

@@ -1,4 +1,4 @@
-"""The pictures: what stands on them, read from the figures' own data."""
+"""What stands in the pictures of a run, read from the figures' own data."""
 
 import numpy as np
 
@@ -24,17 +24,6 @@ def test_learning_curves_show_both_parts_and_mark_the_best_epoch():
     assert len(run_plots.learning_curves(HISTORY, best_epoch=None).axes[0].get_lines()) == 2
 
 
-def test_confusion_matrix_counts_by_class_name():
-    figure = run_plots.confusion_matrix(
-        np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["cat", "dog"]
-    )
-    axes = figure.axes[0]
-    counts = {(text.get_position()): text.get_text() for text in axes.texts}
-    assert counts == {(0, 0): "2", (1, 0): "1", (1, 1): "1"}  # (predicted, true)
-    np.testing.assert_allclose(axes.images[0].get_array(), [[2 / 3, 1 / 3], [0, 1]])
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
-
-
 def test_mistakes_are_shown_the_surest_first():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
     labels = np.array([0, 1, 0, 0])  # wrong: 1 (60 %), 2 (80 %), 3 (70 %)
@@ -44,3 +33,14 @@ def test_mistakes_are_shown_the_surest_first():
     assert [text.get_text() for text in axes.texts] == ["dog 80%\nis cat", "dog 70%\nis cat"]
     assert [image.get_array()[0, 0] for image in axes.images] == [2, 3]
     assert "3 mistakes on 4" in axes.get_title()
+
+
+def test_an_image_stands_beside_its_probabilities():
+    images = [np.full((3, 3), value, np.uint8) for value in (7, 8)]
+    probabilities = [{"cat": 0.25, "dog": 0.75}, {"cat": 1.0, "dog": 0.0}]
+    figure = run_plots.classified_images(images, probabilities, ["a.png", "b.png"])
+    left, right, *_ = figure.axes
+    assert left.get_title() == "a.png" and left.images[0].get_array()[0, 0] == 7
+    assert [bar.get_width() for bar in right.patches] == [25, 75]
+    cat, dog = (bar.get_facecolor() for bar in right.patches)
+    assert cat != dog  # the best stands out

@@ -12,7 +12,8 @@ from conftest import ENVIRONMENT, PROJECT, QUICK, runs_in, train_command
 from fmnist.common.errors import ReproductionError
 from fmnist.common.files import file_lock
 from fmnist.runs import checkout, reproduce
-from fmnist.tracking import provenance, studies
+from fmnist.tracking import study_runs
+from fmnist.tracking.provenance import git_state
 from fmnist.tracking.store import Store
 
 
@@ -59,7 +60,7 @@ def test_the_same_code_and_data_give_the_same_bits(original, reproduced, engine)
     )
     assert tags["signature"] == first.data.tags["signature"]
     assert second.data.params == first.data.params
-    counted = {trained.run_id for trained in studies.runs_of(opened, None)}
+    counted = {trained.run_id for trained in study_runs.runs_of(opened, None)}
     assert first.info.run_id in counted and second.info.run_id not in counted
 
 
@@ -76,7 +77,8 @@ def test_the_first_epoch_that_differs_is_named(original, reproduced):
         assert answer.words.startswith("the same within tolerance: first difference at epoch 2, ")
         metric = {"key": "val_loss", "value": 3 * first.data.metrics["val_loss"], "step": 2}
         mlflow.MlflowClient().log_metric(first.info.run_id, **metric)
-        found = reproduce.compared(first, second, digests, json.loads(kept), 0.01)
+        repetition = reproduce.Repetition(first, second, digests, json.loads(kept))
+        found = reproduce.compare(repetition, 0.01)
     finally:
         path.write_text(kept)
     assert found.status == reproduce.DIFFERENT
@@ -91,7 +93,8 @@ def test_fewer_epochs_are_different_whatever_the_tolerance(original):
     first = original[1]
     whole = json.loads(artifact_path(first, reproduce.DIGESTS).read_text())
     shorter = {**whole, "epochs": whole["epochs"][:1]}
-    found = reproduce.compared(first, first, whole, shorter, tolerance=1.0)
+    repetition = reproduce.Repetition(first, first, whole, shorter)
+    found = reproduce.compare(repetition, tolerance=1.0)
     assert found.status == reproduce.DIFFERENT and found.first == 2
     assert found.words.endswith("; it ended after epoch 1, not 2")
 
@@ -99,7 +102,8 @@ def test_fewer_epochs_are_different_whatever_the_tolerance(original):
 def test_weights_that_were_kept_may_differ_alone(original):
     first = original[1]
     whole = json.loads(artifact_path(first, reproduce.DIGESTS).read_text())
-    found = reproduce.compared(first, first, whole, {**whole, "best": "0"}, tolerance=1.0)
+    repetition = reproduce.Repetition(first, first, whole, {**whole, "best": "0"})
+    found = reproduce.compare(repetition, tolerance=1.0)
     assert found.status == reproduce.DIFFERENT
     assert found.words == "different: every epoch is the same, but not the weights that were kept"
 
@@ -123,6 +127,7 @@ def test_what_cannot_be_compared_is_refused(original):
             pass
 
 
+@pytest.mark.slow
 def test_the_recorded_libraries_are_installed_and_nothing_else(original, tmp_path):
     first = original[1]
     path = artifact_path(first, "environment/requirements.txt")
@@ -155,13 +160,11 @@ def test_changes_are_applied_in_a_folder_of_the_repository(original, tmp_path, m
     git(project, "commit", "-m", "first")
     (project / "known").write_bytes(b"after caf\xe9\r\n")
     (project / "new").write_text("new\n")
-    monkeypatch.setattr(provenance, "PROJECT", project)
     monkeypatch.setattr(checkout, "PROJECT", project)
-    client, patch = mlflow.MlflowClient(), provenance.uncommitted()
-    tags = {"mlflow.source.git.commit": provenance.commit()}
-    tags["git.patch"] = provenance.short_digest(patch)
+    client, git_now = mlflow.MlflowClient(), git_state(project)
+    tags = {"mlflow.source.git.commit": git_now.commit, "git.patch": git_now.patch_digest}
     run_id = client.create_run(original[1].info.experiment_id, tags=tags).info.run_id
-    (tmp_path / "uncommitted.diff").write_bytes(patch)
+    (tmp_path / "uncommitted.diff").write_bytes(git_now.patch)
     client.log_artifact(run_id, str(tmp_path / "uncommitted.diff"), "code")
     with checkout.worktree(mlflow.get_run(run_id), str(tmp_path)) as folder:
         assert (folder / "known").read_bytes() == b"after caf\xe9\r\n"
@@ -195,6 +198,7 @@ def project(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_checkout_gives_what_changed_code_does_not(project, tmp_path):
     def command(*arguments: str, where: Path = tmp_path) -> subprocess.CompletedProcess[str]:
         variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
@@ -207,13 +211,13 @@ def test_a_checkout_gives_what_changed_code_does_not(project, tmp_path):
     def fmnist(*arguments: str) -> subprocess.CompletedProcess[str]:
         return command("-m", "fmnist", *arguments)
 
-    models, new = project / "fmnist" / "models.py", project / "fmnist" / "new.py"
+    models, new = project / "fmnist/training/models.py", project / "fmnist/new.py"
     models.write_text(models.read_text() + "# as it was when the run was made\r\n")
     new.write_text("# not known to git\n")
     made = command(*train_command(tmp_path, *QUICK, "training.threads=1")[1:], where=project)
     assert made.returncode == 0, made.stderr
     [run] = runs_in(tmp_path)
-    training = project / "fmnist" / "training.py"
+    training = project / "fmnist/training/batches.py"
     changed = training.read_text().replace("(seed, epoch))", "(seed, epoch + 1))")
     assert changed != training.read_text()
     training.write_text(changed)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import QUICK, composed, runs_in, write_idx
-from fmnist.common.errors import ConfigError, DataError, FmnistError, TrainingError
+from fmnist.common.errors import ConfigError, DataError, FmnistError, TrackingError, TrainingError
 from fmnist.common.exits import Terminated
 from fmnist.config.instantiate import instantiate
 from fmnist.runs.run import run as run_experiment
@@ -201,7 +201,7 @@ def test_scoring_does_not_depend_on_the_size_of_its_batches(run, digits):
 
 
 class Stop(keras.callbacks.Callback):
-    """Raise, or send the process a signal, at the end of the second epoch."""
+    """Raise, delete the run, or send the process a signal, at the end of the second epoch."""
 
     def __init__(self, how: str):
         super().__init__()
@@ -211,6 +211,9 @@ class Stop(keras.callbacks.Callback):
         if epoch == 1:
             if self.how == "error":
                 raise RuntimeError("the disk is full\nof numbers")
+            if self.how == "deletion":
+                mlflow.delete_run(mlflow.active_run().info.run_id)
+                return
             os.kill(os.getpid(), getattr(signal, self.how))
 
 
@@ -235,6 +238,13 @@ def test_a_run_that_ends_early_says_so_and_keeps_what_it_had(run, store, how, ra
         assert "Traceback" in text
     assert mlflow.active_run() is None
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_run_that_is_deleted_while_it_trains_ends_with_the_words_of_the_store(run, caplog):
+    with pytest.raises(TrackingError, match="must be in the 'active' state"):
+        run(f"+callbacks.stop._target_={__name__}.Stop", "+callbacks.stop.how=deletion")
+    assert "does not answer" not in caplog.text
+    assert mlflow.active_run() is None
 
 
 def test_a_diverged_run_is_failed_and_named(run, store):

@@ -15,7 +15,6 @@ SWEEPS = [
     ("seed=1,b", "seed=b: must be a whole number"),
     ("seed=1,-1", "seed=-1: must be at least 0 and below 4294967296"),
     ("seed=1,2 callbacks=none", "study.metric=best_val_accuracy: needs callbacks.checkpoint"),
-    ("'seed=range(0,1000000000)'", "seed: more than 10,000 jobs, which is the most"),
     ("'seed=range(0,9,0)'", "seed=range(0,9,0): is no range: range() arg 3 must not be zero"),
     ("'seed=range(0,nan)'", "seed=range(0,nan): is no range"),
     ("'seed=range(5,1)'", "seed=range(5,1): there is no such value"),

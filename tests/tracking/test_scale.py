@@ -21,8 +21,8 @@ from fmnist.registry import promotion
 from fmnist.runs import resume
 from fmnist.runs.run import with_threads
 from fmnist.tracking import studies
-from fmnist.tracking.store import Store, existing_store, study_of
-from fmnist.tracking.tags import SIGNATURE_TAG, SWEEP_TAG
+from fmnist.tracking.store import Store, existing_store
+from fmnist.tracking.tags import SIGNATURE_TAG
 
 FEW, MANY = 2, 50  # other studies
 READ = (SqlRun, SqlLoggedModel)
@@ -71,14 +71,15 @@ def promote(store: Store) -> None:
 
 def begin_a_sweep(store: Store) -> None:
     asked = mlflow.get_run(studies.latest(store)).data.tags[SIGNATURE_TAG]
-    opened = studies.begin(Tracking(store.uri, "fmnist"), StudyDesign(), "x", "/", "x", asked)
+    opened = studies.begin(
+        Tracking(store.uri, "fmnist"), StudyDesign(), studies.Sweep("x", "/", "x", asked)
+    )
     mlflow.MlflowClient().delete_run(opened.run_id)
 
 
 def find_the_earlier_self(store: Store) -> None:
     asked = composed(Path("/"), "+experiment=quick", *QUICK, "model=relu", "seed=1")
     latest = mlflow.get_run(studies.latest(store))
-    assert study_of(store, latest.data.tags[SWEEP_TAG]) == latest.info.run_id
     dataset = instantiate("data", asked.data)
     found = resume.of_study(store, latest.info.run_id, with_threads(asked), dataset)
     assert found and found.finished

@@ -17,8 +17,8 @@ from fmnist.tracking import store, store_uri
 
 OPEN = """
 import sys
-from fmnist.config import Tracking
-from fmnist.store import open_store
+from fmnist.config.schema import Tracking
+from fmnist.tracking.store import open_store
 print(open_store(Tracking(sys.argv[1], "shared")).experiment_id)
 """
 

@@ -1,14 +1,14 @@
-"""What is reported of an epoch."""
+"""What our callbacks keep."""
 
+import keras
 import numpy as np
-import pytest
 
-from fmnist.training.callbacks import as_written
+from fmnist.training.callbacks import Checkpoint
 
 
-@pytest.mark.parametrize(
-    ("value", "written"),
-    [(float(np.float32(0.3)), 0.3), (1 / 3, 1 / 3), (0.01, 0.01), (1e300, 1e300)],
-)
-def test_only_a_float32_is_written_as_one(value, written):
-    assert as_written(value) == written
+def test_a_checkpoint_may_name_the_epoch(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    callback = Checkpoint(str(tmp_path / "{epoch:02d}.keras"), monitor="loss")
+    model.fit(np.ones((4, 1)), np.ones(4), epochs=2, verbose=0, callbacks=[callback])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["01.keras", "02.keras"]

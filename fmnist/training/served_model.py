@@ -1,7 +1,6 @@
-"""How a logged model answers through `mlflow.pyfunc`: probabilities under the classes' names.
+"""A logged model as MLflow serves it: probabilities under the classes' names.
 
-MLflow copies this file into each logged model and loads it from there, so it must not import
-fmnist. `mlflow.keras.load_model` passes it by.
+MLflow copies this file into each logged model and imports the copy from there, without fmnist.
 """
 
 from pathlib import Path
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from mlflow.models import Model
+import yaml
 from numpy.typing import NDArray
 
 
@@ -32,8 +31,13 @@ class NamedProbabilities:
         return pd.DataFrame(self.call(tf.constant(images)).numpy(), columns=self.class_names)
 
 
+def load(folder: Path) -> NamedProbabilities:
+    """Load the model in `folder`, as MLflow saved it, without running code that it may contain."""
+    metadata = yaml.safe_load((folder / "MLmodel").read_text())["metadata"]
+    model = keras.saving.load_model(folder / "data" / "model.keras", safe_mode=True)
+    return NamedProbabilities(model, metadata["class_names"])
+
+
 def _load_pyfunc(path: str) -> NamedProbabilities:
-    """Load the model in the folder `path`, as `mlflow.pyfunc` asks its loader modules to."""
-    metadata = Model.load(path).metadata or {}
-    names = metadata["class_names"]
-    return NamedProbabilities(keras.saving.load_model(Path(path, "data", "model.keras")), names)
+    """Do what `mlflow.pyfunc` asks of a loader module."""
+    return load(Path(path))

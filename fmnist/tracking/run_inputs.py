@@ -1,0 +1,119 @@
+"""All that a run begins with, and how MLflow records it."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.numpy_dataset import from_numpy
+
+from fmnist.common.errors import ConfigError
+from fmnist.config import recorded
+from fmnist.config.schema import Config
+from fmnist.data.datasets import Dataset
+from fmnist.tracking import provenance, run_log
+from fmnist.tracking.job_context import JobContext
+from fmnist.tracking.store import Run, Store
+from fmnist.tracking.tags import (
+    CODE_TAG,
+    COMMAND_TAG,
+    DATA_TAG,
+    PATCH_TAG,
+    REPRODUCES_TAG,
+    SIGNATURE_TAG,
+    TRIAL_TAG,
+)
+from fmnist.training import devices
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """All that a run begins with.
+
+    Attributes:
+        earlier: the run itself, if it was started before.
+        original: the run that it repeats.
+    """
+
+    store: Store
+    config: Config
+    dataset: Dataset
+    context: JobContext
+    earlier: Run | None = None
+    original: Run | None = None
+
+    @property
+    def in_study(self) -> bool:
+        """Whether the run is a job of a study."""
+        return self.context.study_run_id is not None
+
+
+def origin_tags(inputs: RunInputs) -> dict[str, str]:
+    """Return the tags that say what is run, by which code, on which data."""
+    git, fingerprint = provenance.git_state(), inputs.dataset.fingerprint
+    tags = {
+        SIGNATURE_TAG: provenance.signature(inputs.config, fingerprint),
+        COMMAND_TAG: provenance.command(inputs.config, inputs.context),
+        CODE_TAG: provenance.code_digest(),
+        DATA_TAG: fingerprint,
+        "git.dirty": str(bool(git.patch)).lower(),
+        "processor": devices.processor(),
+    }
+    if git.patch_digest:
+        tags[PATCH_TAG] = git.patch_digest
+    if inputs.context.trial is not None:
+        tags[TRIAL_TAG] = str(inputs.context.trial)
+    if inputs.original:
+        original_id = inputs.original.info.run_id
+        tags[REPRODUCES_TAG] = original_id
+        tags[COMMAND_TAG] = f"python -m fmnist reproduce {original_id}"
+    return tags
+
+
+def log_params(inputs: RunInputs, run: Run) -> None:
+    """Log the params of a run; refuse others than `mlflow run` logged when it opened the run."""
+    original = inputs.original
+    choices = _choices(original) if original else dict(inputs.context.choices)
+    params = choices | inputs.config.params()
+    for key, given in run.data.params.items():
+        if str(params.get(key, given)) != given:
+            raise ConfigError(f"{key}={params[key]}: `mlflow run` has {given}; use -P {key}=")
+    mlflow.log_params(params)
+
+
+def _choices(run: Run) -> dict[str, str]:
+    """Return what a run chose from each group of conf/."""
+    groups = {field.name for field in dataclasses.fields(Config)}
+    return {key: value for key, value in run.data.params.items() if key in groups}
+
+
+def log_inputs(inputs: RunInputs, run_id: str) -> None:
+    """Log all that it takes to repeat the run; the data sets last, which mark it as complete."""
+    client, config, patch = MlflowClient(), inputs.config, provenance.git_state().patch
+    run_log.log_text(run_id, recorded.record(config), recorded.CONFIGURATION)
+    run_log.log_json(run_id, provenance.environment(), provenance.ENVIRONMENT)
+    run_log.log_text(run_id, provenance.installed(), provenance.REQUIREMENTS)
+    if patch:
+        run_log.log_file(run_id, provenance.CHANGES, lambda path: path.write_bytes(patch))
+    hydra_folder = Path(config.output_dir, ".hydra")
+    if hydra_folder.is_dir():
+        client.log_artifacts(run_id, str(hydra_folder), "config")
+    _log_dataset(inputs.dataset)
+
+
+def _log_dataset(dataset: Dataset) -> None:
+    source = CodeDatasetSource(tags={"source": dataset.source})
+    parts: list[Any] = [
+        from_numpy(
+            part.images,
+            targets=part.labels,
+            source=source,
+            name=f"{dataset.name}-{name}",
+            digest=dataset.fingerprint,
+        )
+        for name, part in dataset.parts.items()
+    ]
+    mlflow.log_inputs(parts, contexts=list(dataset.parts), tags_list=[None] * len(parts))

@@ -1,0 +1,113 @@
+"""The comparison that a study ends with: printed, drawn, and logged to the study's run."""
+
+from collections.abc import Mapping
+
+import mlflow
+import numpy as np
+from matplotlib.figure import Figure
+
+from fmnist.common.errors import ComparisonError, one_line
+from fmnist.evidence.comparison import Comparison, compare_variants
+from fmnist.evidence.layer_health import Health
+from fmnist.evidence.predictions import accuracy_by_class, disagreement
+from fmnist.reports import class_plots, comparison_report
+from fmnist.reports import comparison_plots as plots
+from fmnist.reports.verdicts import conclusions, highest
+from fmnist.tracking import artifacts, run_log, study_runs
+from fmnist.tracking.heartbeat import INTERRUPTED, status
+from fmnist.tracking.store import search
+from fmnist.tracking.studies import OpenStudy
+from fmnist.tracking.tags import COLOUR_TAG, NOTE_TAG, PARENT_TAG, STUDY_TAG
+
+NOTE_LENGTH = 4000  # characters; a tag holds 8,000 bytes
+
+
+def conclude(study: OpenStudy, final_status: str) -> Comparison | None:
+    """Print and log the comparison of the study's runs, if there is one, and end the study."""
+    client = mlflow.MlflowClient()
+    running = f"tags.{PARENT_TAG} = '{study.run_id}' AND attributes.status = 'RUNNING'"
+    for run in search(study.store, running):
+        if status(run) == INTERRUPTED:  # killed with the others when jobs run at once
+            client.set_terminated(run.info.run_id, "KILLED")
+    try:
+        loaded = study_runs.load(study.store, study.run_id)
+        if loaded.runs:
+            result = compare_variants(loaded.runs, loaded.design)
+            _report(study, result)
+            return result
+        if final_status == "FAILED":  # all jobs were refused
+            client.delete_tag(study.run_id, STUDY_TAG)
+    except ComparisonError as error:
+        print(f"\nno comparison: {one_line(error)}\n{_command(study)}")
+    finally:
+        client.set_terminated(study.run_id, final_status)
+    return None
+
+
+def _command(study: OpenStudy) -> str:
+    return f"again:       {study.store.variable}python -m fmnist compare {study.run_id}"
+
+
+def _report(study: OpenStudy, result: Comparison) -> None:
+    """Print a comparison and log it to the study's run."""
+    healths = artifacts.health(result)
+    print()
+    comparison_report.show(result, healths)
+    print(f"\n{_command(study)}")
+    print(study.store.look_at(mlflow.get_run(study.run_id)))
+    note = "\n\n".join([result.design.question, highest(result), *conclusions(result)])
+    run_log.set_tags(study.run_id, {NOTE_TAG: note[:NOTE_LENGTH]})
+    figures = pictures(result, healths)
+    for name, text in {
+        "comparison.md": comparison_report.markdown(result, healths),
+        "comparison.json": comparison_report.as_json(result, healths),
+        "comparison.html": comparison_report.html(result, healths, figures),
+    }.items():
+        run_log.log_text(study.run_id, text, f"comparison/{name}")
+    named = {f"comparison/{t.lower().replace(' ', '_')}.png": f for t, f in figures.items()}
+    # Tight: also where the names of the variants are long.
+    run_log.log_figures(study.run_id, named, bbox_inches="tight")
+    colours = plots.colours(result)
+    for variant in result.variants:
+        for run_id in variant.run_ids.values():
+            run_log.set_tags(run_id, {COLOUR_TAG: colours[variant.name]})
+
+
+def pictures(result: Comparison, healths: Mapping[str, Health]) -> dict[str, Figure]:
+    """Draw the comparison, with what its runs logged; by title."""
+    colours, figures = plots.colours(result), {}
+    if any(v.difference and v.difference.estimate.n > 1 for v in result.variants):
+        figures["Differences from the baseline"] = plots.forest(result)
+    figures["Every seed"] = plots.seeds(result)
+    figures["Learning curves"] = plots.curves(artifacts.histories(result), colours)
+    figures |= _pictures_by_class(result)
+    if healths:
+        figures["Layer health"] = plots.layer_profiles(healths, colours)
+    return figures
+
+
+def _pictures_by_class(result: Comparison) -> dict[str, Figure]:
+    """Draw where the variants are right, and where the baseline and the best other one disagree."""
+    predictions = artifacts.predictions(result)
+    if not predictions:
+        return {}
+    baseline, *others = [variant for variant in result.variants if variant.name in predictions]
+    of_baseline = predictions[baseline.name]
+    class_names = next(iter(of_baseline.values())).class_names
+    accuracies = {
+        name: np.array(list(map(accuracy_by_class, by_seed.values())))
+        for name, by_seed in predictions.items()
+    }
+    figures = {"Accuracy by class": class_plots.accuracy_by_class(accuracies, class_names)}
+    if others:
+        best = max(others, key=lambda variant: variant.estimate.mean).name
+        pairs = [
+            (of_baseline[seed], of_best)
+            for seed, of_best in predictions[best].items()
+            if seed in of_baseline
+        ]
+        if pairs:
+            counts = np.mean([disagreement(*pair) for pair in pairs], axis=0)
+            figure = class_plots.disagreements(counts, baseline.name, best, class_names)
+            figures["Disagreement"] = figure
+    return figures

@@ -1,0 +1,98 @@
+"""The runs of a study, or of an experiment, as a comparison takes them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from fmnist.common.errors import TrackingError, one_line
+from fmnist.evidence.comparison import StudyDesign
+from fmnist.evidence.pooling import RunSummary
+from fmnist.tracking.heartbeat import status
+from fmnist.tracking.store import Run, Store, search
+from fmnist.tracking.tags import (
+    COMMIT_TAG,
+    DATA_TAG,
+    ENGINE_TAG,
+    ERROR_TAG,
+    FOLDER_TAG,
+    PARENT_TAG,
+    PATCH_TAG,
+    REPRODUCES_TAG,
+    STUDY_TAG,
+    SWEEP_TAG,
+    TRIAL_TAG,
+)
+
+PROVENANCE_TAGS = (DATA_TAG, COMMIT_TAG, PATCH_TAG, ENGINE_TAG)
+"""Tags that must be equal for runs to be pooled."""
+
+NO_EVIDENCE_TAGS = {
+    SWEEP_TAG,  # a study did not train, though `mlflow run` gives it a param seed
+    REPRODUCES_TAG,  # it has the seed of a run that counts already
+    TRIAL_TAG,  # the best of many trials is lucky
+}
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """What a study asks, its runs in the order of their jobs, and the store they are in."""
+
+    store: Store
+    design: StudyDesign
+    runs: list[RunSummary]
+
+
+def load(store: Store, run_id: str) -> StudyRuns:
+    """Load the study with the run `run_id`.
+
+    Raises:
+        TrackingError: if there is no such run, or if it is no study.
+    """
+    try:
+        study = mlflow.get_run(run_id)
+    except MlflowException as error:
+        raise TrackingError(f"study {run_id}: {one_line(error)}") from error
+    tags = study.data.tags
+    if STUDY_TAG not in tags:
+        raise TrackingError(f"run {run_id}: is no study; without it the latest study is compared")
+    values = json.loads(tags[STUDY_TAG])
+    lists: dict[str, Any] = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+    design = StudyDesign(**(values | lists | {"study": run_id}))
+    store = Store(store.uri, study.info.experiment_id)
+    children = search(store, f"tags.{PARENT_TAG} = '{run_id}'")
+    return StudyRuns(store, design, evidence_runs(sorted(children, key=_job_number)))
+
+
+def _job_number(run: Run) -> int:
+    """Return the number of the job that made a run: jobs at once begin in any order."""
+    number = PurePath(run.data.tags.get(FOLDER_TAG, "")).name
+    return int(number) if number.isdecimal() else 0
+
+
+def runs_of(store: Store, condition: str | None) -> list[RunSummary]:
+    """Return the runs that are evidence, of the experiment's that fulfil MLflow's `condition`."""
+    return evidence_runs(search(store, condition or ""))
+
+
+def evidence_runs(runs: Iterable[Run]) -> list[RunSummary]:
+    """Return those of the runs that trained and are evidence."""
+    return [
+        run_summary(run)
+        for run in runs
+        if not NO_EVIDENCE_TAGS & run.data.tags.keys() and "seed" in run.data.params
+    ]
+
+
+def run_summary(run: Run) -> RunSummary:
+    """Return what a comparison needs of a run."""
+    tags, ended = run.data.tags, status(run)
+    if tags.get(ERROR_TAG, "").startswith("TrainingError"):
+        ended = "diverged"
+    provenance = {name: tags[name] for name in PROVENANCE_TAGS if name in tags}
+    params, metrics = run.data.params, run.data.metrics
+    return RunSummary(run.info.run_id, ended, params, provenance, metrics, run.info.artifact_uri)
