@@ -13,7 +13,8 @@ from fmnist.tracking import studies
 def test_a_finished_study_is_named_when_its_command_is_typed_again(tmp_path, capsys):
     lay_store(tmp_path)
     tracking = Tracking(f"sqlite:///{tmp_path}/mlflow.db", "fmnist")
-    arguments = (tracking, StudyDesign(), "sweep", str(tmp_path), "train.py -m", "signature")
+    sweep = studies.Sweep("sweep", str(tmp_path), "train.py -m", "signature")
+    arguments = (tracking, StudyDesign(), sweep)
     first = studies.begin(*arguments)
     mlflow.MlflowClient().set_terminated(first.run_id, "FAILED")
     assert studies.begin(*arguments).run_id == first.run_id
