@@ -39,7 +39,7 @@ def check_jobs(loader: ConfigLoader, config: DictConfig, overrides: Overrides) -
         options = loader.get_group_options(override.key_or_group)
         (choices if options else values)[key] = bounding_values(override)
         for choice in choices.get(key, ()):
-            if choice not in options:
+            if override.is_sweep_override() and choice not in options:
                 group = override.key_or_group
                 raise ConfigError(f"{group}={choice}: choose one of {', '.join(options)}")
     for composed in _compositions(loader, config, overrides, choices):
