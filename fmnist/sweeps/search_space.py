@@ -30,17 +30,11 @@ START = "start"  # the variant with which a search starts
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What the trials of a search have in common, and what they differ in.
+    """What the trials of a search have in common, and what they differ in."""
 
-    Attributes:
-        fixed: the overrides of all trials.
-        distributions: what Optuna draws each key from.
-        start: the configured value of each key, one of the choices where there are choices.
-    """
-
-    fixed: list[str]
-    distributions: dict[str, BaseDistribution]
-    start: Values
+    fixed: list[str]  # the overrides of all trials
+    distributions: dict[str, BaseDistribution]  # what Optuna draws each key from
+    start: Values  # the configured value of each key, one of the choices where there are choices
 
 
 def search_space(config: DictConfig, overrides: Overrides) -> SearchSpace:

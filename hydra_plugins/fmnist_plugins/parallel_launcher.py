@@ -25,7 +25,7 @@ class ParallelLauncher(Launcher):
     from its last epoch; a job whose process dies once more, alone, has failed.
 
     Args:
-        n_jobs: how many at once; -1: as many as the threads of each leave processors for.
+        n_jobs: jobs at once; -1: the processors divided by the threads of a job.
         options: of joblib.Parallel.
     """
 

@@ -4,7 +4,7 @@ Optuna suggests trials and keeps them in a journal; the chosen launcher runs the
 asks Optuna after each epoch whether it is pruned.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -116,7 +116,7 @@ class SearchSweeper(StudySweeper):
                 break
         return failed
 
-    def _run_fresh_seeds(self, best: Mapping[str, Any]) -> list[JobReturn]:
+    def _run_fresh_seeds(self, best: dict[str, Any]) -> list[JobReturn]:
         """Run the best and the start over fresh seeds; return the jobs that failed."""
         from fmnist.sweeps.search_space import overrides_of
 
