@@ -78,7 +78,7 @@ def _check_value(config: DictConfig, override: Override, value: Any) -> None:
         return
     key = override.key_or_group
     try:
-        OmegaConf.update(config, key, value, force_add=override.is_add())
+        OmegaConf.update(config, key, value, force_add=override.is_add() or override.is_force_add())
     except OmegaConfBaseException as error:
         raise ConfigError(one_line(error)) from error
     parent, _, name = key.rpartition(".")
