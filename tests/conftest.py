@@ -266,7 +266,7 @@ def train_rates(folder: Path) -> None:
     from fmnist.tracking import studies
 
     sized = (*QUICK[:-1], "training.epochs=4", "model=selu")
-    statement = StudyDesign("Which rate?", by=(RATE,), seeds=(1, 2, 3), variants=1)
+    statement = StudyDesign("Which rate?", by=(RATE,), seeds=(1, 2, 3, 4), variants=1)
     for rate in RATES:
         tracking = Tracking(f"sqlite:///{folder}/mlflow.db", "fmnist")
         opened = studies.begin(tracking, statement, studies.Sweep(rate, rate, rate))

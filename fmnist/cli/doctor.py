@@ -15,15 +15,15 @@ from fmnist import PROJECT
 from fmnist.common.errors import DataError, FmnistError, TrackingError, one_line
 from fmnist.common.startup import environment_of_child, importing_tensorflow
 from fmnist.data import download, idx_files
-from fmnist.registry import versions
+from fmnist.registry import commit
 from fmnist.registry.decision_log import find_decision_log
 from fmnist.runs import checkout, resume
 from fmnist.tracking import database, store_checks
 from fmnist.tracking.heartbeat import HEARTBEAT_TIMEOUT
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_config import config_of_run
-from fmnist.tracking.store import Store, existing_store, search
-from fmnist.tracking.store_checks import KILLED, RUNNING, Run
+from fmnist.tracking.store import Run, Store, existing_store, search
+from fmnist.tracking.store_checks import KILLED, RUNNING
 from fmnist.tracking.store_uri import existing_uri, reached, without_password
 from fmnist.tracking.tags import FOLDER_TAG
 
@@ -189,7 +189,7 @@ def decision_findings(_: Store) -> Iterator[Finding]:
         if age < HEARTBEAT_TIMEOUT:
             continue  # it may be under way
         if run_id in committed:
-            apply = partial(versions.apply, decision_log)
+            apply = partial(commit.apply, decision_log)
             yield Finding(f"decision {run_id}: taken, not carried out", "--fix does it", apply)
         else:
             end = partial(store_checks.mark_killed, run_id)

@@ -1,4 +1,4 @@
-"""What the champion says of images."""
+"""The champion's predictions for image files."""
 
 import json
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from fmnist.registry import versions
 from fmnist.registry.decision_log import MODEL
 
 PICTURE = PROJECT / "outputs" / "predict.png"
-MOST_DRAWN = 60  # images in one picture
-SHOWN = 0.005  # what is not 0 in whole percents
+MAX_DRAWN = 60  # images in one picture
+MIN_LISTED = 0.005  # probability that is not 0 in whole percents
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of one image.
+    """The prediction for one image.
 
     Attributes:
-        name: of the file; of an .npy file of several with the place in it.
+        name: of the file; with the index in an .npy file of several.
         image: as the model saw it, (height, width) uint8.
-        probabilities: of the classes by name.
+        probabilities: by class.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a version of the model says of images, and what is wrong with files it was not asked."""
+    """The predictions of a version, and the error line of each file that could not be read."""
 
     version: int
     answers: Sequence[Answer]
@@ -50,7 +50,7 @@ class Answers:
 
 
 def ask(names: Sequence[str]) -> Answers:
-    """Ask the champion about images; a file that is none costs only itself.
+    """Let the champion classify images.
 
     Args:
         names: of files and folders; "-": standard input.
@@ -63,49 +63,48 @@ def ask(names: Sequence[str]) -> Answers:
     version, model = versions.load_champion()
     height, width = model.metadata.signature.inputs.inputs[0].shape[1:]
     answers, problems = [], []
-    for name in files:
+    for file in files:
         try:
-            pixels = preprocessing.read(name, (height, width))
+            images = preprocessing.read(file, (height, width))
         except ImageError as error:
             problems.append(str(error))
             continue
-        said = model.predict(pixels)
-        for place, (image, (_, row)) in enumerate(zip(pixels, said.iterrows(), strict=True)):
-            own = name if len(pixels) == 1 else f"{name}[{place}]"
-            answers.append(Answer(own, image, {k: float(v) for k, v in row.items()}))
+        rows = model.predict(images).to_dict("records")
+        for index, (image, row) in enumerate(zip(images, rows, strict=True)):
+            name = file if len(images) == 1 else f"{file}[{index}]"
+            answers.append(Answer(name, image, row))
     return Answers(version, answers, problems)
 
 
-def as_table(said: Answers) -> str:
+def as_table(answers: Answers) -> str:
     """Return a table with the probable classes of each image, the most probable one first."""
     rows = []
-    for answer in said.answers:
+    for answer in answers.answers:
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-        (best, probability), *others = [item for item in ranked if item[1] > SHOWN]
-        listed = ", ".join(f"{name} {value:.0%}" for name, value in others)
-        rows.append([answer.name, best, f"{probability:.0%}", listed])
+        others = [f"{name} {p:.0%}" for name, p in ranked[1:] if p > MIN_LISTED]
+        rows.append([answer.name, answer.best, f"{ranked[0][1]:.0%}", ", ".join(others)])
     return table(["image", "class", "probability", "else"], rows)
 
 
-def as_json(said: Answers) -> str:
-    """Return the answers as JSON, all probabilities with them."""
-    answers = [
+def as_json(answers: Answers) -> str:
+    """Return the predictions as JSON, with all probabilities."""
+    model = f"models:/{MODEL}/{answers.version}"
+    listed = [
         {"image": answer.name, "class": answer.best, "probabilities": answer.probabilities}
-        for answer in said.answers
+        for answer in answers.answers
     ]
-    model = f"models:/{MODEL}/{said.version}"
-    return json.dumps({"model": model, "answers": answers}, indent=1)
+    return json.dumps({"model": model, "answers": listed}, indent=1)
 
 
-def draw(said: Answers) -> Path:
-    """Draw what the model saw beside its answers, and return the file."""
-    from fmnist.reports import run_plots  # a second that nobody waits for who does not look
+def draw(answers: Answers) -> Path:
+    """Draw the images as the model saw them beside the predictions, and return the file."""
+    from fmnist.reports import run_plots  # a second that only those wait who look
 
-    shown = said.answers[:MOST_DRAWN]
+    drawn = answers.answers[:MAX_DRAWN]
     figure = run_plots.classified_images(
-        [answer.image for answer in shown],
-        [answer.probabilities for answer in shown],
-        [f"{Path(answer.name).name}\n{answer.best}" for answer in shown],
+        [answer.image for answer in drawn],
+        [answer.probabilities for answer in drawn],
+        [f"{Path(answer.name).name}\n{answer.best}" for answer in drawn],
     )
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, dpi=110)

@@ -1,4 +1,4 @@
-"""Files made into what the model was trained on: grey images, bright on black, of its size."""
+"""Image files converted to what the model was trained on: grey, bright on black, of its size."""
 
 import io
 import sys
@@ -13,10 +13,10 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps, UnidentifiedImageError
 from fmnist.common.errors import ImageError
 
 STANDARD_INPUT = "-"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".npy")  # what is taken from a folder
+SUFFIXES = (".png", ".jpg", ".jpeg", ".npy")  # of the files used in a folder
 NUMPY = b"\x93NUMPY"  # how an .npy file begins
-CLOSE = 0.05 * 255  # a colour is that of the corner within 5 % of the largest intensity
-MOST_BYTES = 256 * 2**20  # of a file; 340,000 images of 28 x 28 in one .npy
+TOLERANCE = 0.05 * 255  # a colour within 5 % of the largest intensity is the background's
+MAX_BYTES = 256 * 2**20  # of a file; 340,000 images of 28 x 28 in one .npy
 Image.MAX_IMAGE_PIXELS = 50_000_000  # of a large camera; such a picture takes about 1 GB here
 
 Images = NDArray[np.uint8]
@@ -24,7 +24,7 @@ Colour = tuple[int, int, int]
 
 
 def files_of(names: Iterable[str]) -> list[str]:
-    """Return the files that are meant: a folder stands for the images in it, by name.
+    """Replace each folder by the images in it, sorted by name.
 
     Raises:
         ImageError: if a folder has none.
@@ -43,17 +43,16 @@ def files_of(names: Iterable[str]) -> list[str]:
 
 
 def read(name: str, shape: tuple[int, int]) -> Images:
-    """Return the images (n, height, width) of a file; of an .npy file there may be several.
+    """Return the images (n, height, width) of a file; an .npy file may hold several.
 
-    Arrays are taken as they are; pictures that have the size already are made grey and negated if
-    their background is bright; all others go through `like_the_data_set`.
+    Arrays are used as they are, pictures are converted by `like_the_data_set`.
 
     Args:
         name: of the file; "-": standard input.
         shape: height and width that the model takes, in pixels.
 
     Raises:
-        ImageError: if the file cannot be read, or holds nothing of the kind.
+        ImageError: if the file cannot be read, or holds no such image.
     """
     content = _content(name)
     if content.startswith(NUMPY):
@@ -62,50 +61,42 @@ def read(name: str, shape: tuple[int, int]) -> Images:
 
 
 def _content(name: str) -> bytes:
-    """Return the bytes of a file; nothing else that has a name is read, which may never end."""
+    """Return the bytes of a file; a device or pipe, which may never end, is refused."""
     path = Path(name)
     try:
         if name == STANDARD_INPUT:
-            content = sys.stdin.buffer.read(MOST_BYTES + 1)
+            content = sys.stdin.buffer.read(MAX_BYTES + 1)
         elif path.is_file() or not path.exists():
             with path.open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
+                content = file.read(MAX_BYTES + 1)
         else:
             raise ImageError(f"{name}: is no file; {STANDARD_INPUT} is standard input")
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror}") from error
-    if len(content) > MOST_BYTES:
-        raise ImageError(f"{name}: has more than {MOST_BYTES:,} bytes")
+    if len(content) > MAX_BYTES:
+        raise ImageError(f"{name}: has more than {MAX_BYTES:,} bytes")
     return content
 
 
 def like_the_data_set(picture: Image.Image, shape: tuple[int, int]) -> Images:
-    """Convert a photograph as the makers of Fashion-MNIST converted theirs.
+    """Convert a photograph of one article before a plain background to an image (height, width).
 
-    Trim edges of the corners' colour, shrink the longest edge to that of the canvas by leaving
-    pixels out, sharpen, centre on the canvas, negate, and turn grey (Xiao et al. 2017,
-    arXiv 1708.07747, section 2). They negate always, since all their backgrounds are white; here
-    a dark background stays dark. A picture that has the size already is neither trimmed nor
-    sharpened.
-
-    Args:
-        picture: of one article before a plain background.
-        shape: height and width of the result in pixels.
-
-    Returns:
-        The image (height, width), bright on black.
+    As for Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747, section 2): trim the edges that have
+    the background's colour, shrink the longest edge to the canvas by leaving pixels out, sharpen,
+    centre, negate, and turn grey. Their backgrounds are all white; here a dark one is not
+    negated. A picture that has the size already is neither trimmed nor sharpened.
     """
     height, width = shape
     coloured = _on_white(picture)
     background = _background(coloured)
-    known = coloured.size == (width, height)
-    if not known:
-        coloured = _fitted(_trimmed(coloured, background), width, height, background)
+    has_size = coloured.size == (width, height)
+    if not has_size:
+        coloured = _fit(_trim(coloured, background), width, height, background)
     image = np.asarray(coloured.convert("L"))
     black = int(np.asarray(Image.new("RGB", (1, 1), background).convert("L"))[0, 0])
     if black > 127:
         image, black = 255 - image, 255 - black
-    return image if known else np.maximum(image, black) - np.uint8(black)
+    return image if has_size else np.maximum(image, black) - np.uint8(black)
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
@@ -116,33 +107,33 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 def _background(picture: Image.Image) -> Colour:
-    """Return the colour of the corners, the median of the four."""
+    """Return the median colour of the four corners."""
     corners = np.asarray(picture)[[0, 0, -1, -1], [0, -1, 0, -1]]
     red, green, blue = map(int, np.median(corners, axis=0))
     return red, green, blue
 
 
-def _trimmed(picture: Image.Image, background: Colour) -> Image.Image:
-    """Cut off the edges that have the background's colour; nothing of an empty picture."""
+def _trim(picture: Image.Image, background: Colour) -> Image.Image:
+    """Cut off the edges that have the background's colour; leave an empty picture as it is."""
     distance = ImageChops.difference(picture, Image.new("RGB", picture.size, background))
-    return picture.crop(distance.point(lambda value: 255 * (value > CLOSE)).getbbox())
+    return picture.crop(distance.point(lambda value: 255 * (value > TOLERANCE)).getbbox())
 
 
-def _fitted(picture: Image.Image, width: int, height: int, background: Colour) -> Image.Image:
-    """Return the picture as large as fits, sharpened, in the middle of a canvas."""
+def _fit(picture: Image.Image, width: int, height: int, background: Colour) -> Image.Image:
+    """Scale the picture to fit, sharpen it, and centre it on a canvas."""
     scale = min(width / picture.width, height / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     small = picture.resize(size, Image.Resampling.NEAREST)
     canvas = Image.new("RGB", (width, height), background)
-    place = (width - size[0]) // 2, (height - size[1]) // 2
-    canvas.paste(small.filter(ImageFilter.UnsharpMask(radius=1)), place)
+    corner = (width - size[0]) // 2, (height - size[1]) // 2
+    canvas.paste(small.filter(ImageFilter.UnsharpMask(radius=1)), corner)
     return canvas
 
 
 def _array(name: str, content: bytes, shape: tuple[int, int]) -> Images:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
-    except Exception as error:  # a header can be wrong in many ways
+    except Exception as error:  # a damaged header raises many kinds
         raise ImageError(f"{name}: is no array that can be read") from error
     if not array.size:
         raise ImageError(f"{name}: holds no image")
@@ -156,7 +147,7 @@ def _array(name: str, content: bytes, shape: tuple[int, int]) -> Images:
 def _picture(name: str, content: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF data, say, the picture may be good
+            warnings.simplefilter("ignore")  # a picture with damaged EXIF data may be good
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
             picture = ImageOps.exif_transpose(opened)
@@ -167,5 +158,5 @@ def _picture(name: str, content: bytes) -> Image.Image:
         raise ImageError(f"{name}: is no PNG, JPEG or .npy file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-    except Exception as error:  # Pillow has many for a file that is damaged
+    except Exception as error:  # Pillow raises many kinds for a damaged file
         raise ImageError(f"{name}: is damaged: {error}") from error

@@ -1,4 +1,4 @@
-"""The champion over HTTP: MLflow's own scoring server, with a guard before it."""
+"""The champion over HTTP: MLflow's scoring server behind a strict check of the input."""
 
 import json
 import os
@@ -21,25 +21,25 @@ from fmnist.common.errors import PromotionError, one_line
 from fmnist.registry import versions
 
 PATH = "/invocations"
-
-LONGEST = 16 * 2**20  # bytes of a request; an image of 28 x 28 takes about 3,000
-DRAINED = 4 * LONGEST  # bytes read of a longer one, so that its sender gets to read the answer
-MESSAGE_LENGTH = 200  # characters
 VERSION_HEADER = "model-version"
 
-# MLflow would make whole numbers of anything else that looks like a number: 0 of 0.5.
-FORM = re.compile(rb'\s*\{\s*"(inputs|instances)"\s*:[-\d\[\],\s]*\}\s*')
+MAX_REQUEST = 16 * 2**20  # bytes; an image of 28 x 28 takes about 3,000
+MAX_DRAINED = 4 * MAX_REQUEST  # bytes read of a longer one, so that its sender reads the answer
+MESSAGE_LENGTH = 200  # characters
 
+# MLflow would convert anything else that looks like a number: 0.5 to 0.
+INPUT = re.compile(rb'\s*\{\s*"(inputs|instances)"\s*:[-\d\[\],\s]*\}\s*')
+INPUT_FORM = '{"inputs": images}, each image rows of whole numbers from 0 to 255'
 
-answered_by: ContextVar[list[int]] = ContextVar("answered_by")  # of the request under way
+answering_version: ContextVar[list[int]] = ContextVar("answering_version")  # of this request
 
 
 class Champion:
-    """The champion as the scoring server takes a model; a new champion can take its place."""
+    """The champion as the scoring server takes a model; it can be replaced by a new champion."""
 
     def __init__(self) -> None:
-        self.current = _loaded()
-        self.renewing = threading.Lock()
+        self.current = _load()  # version and model, replaced at once
+        self.lock = threading.Lock()
 
     @property
     def metadata(self) -> Any:
@@ -47,119 +47,116 @@ class Champion:
         return self.current[1].metadata
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
-        """Answer as the model does."""
+        """Return the probabilities of the classes by name."""
         version, model = self.current
-        answered_by.get().append(version)
+        answering_version.get().append(version)
         return model.predict(data, params=params)
 
-    def renew(self) -> None:
-        """Take up the present champion; if that cannot be, say so and go on with the old one."""
-        with self.renewing:
+    def reload(self) -> None:
+        """Load the present champion; if that fails, say so and keep the old one."""
+        with self.lock:
             try:
-                version, model = _loaded()
+                version, model = _load()
                 if model.metadata.signature != self.metadata.signature:
-                    raise PromotionError(f"version {version}: takes or names other things; restart")
+                    raise PromotionError(f"version {version}: has another signature; restart")
                 self.current = version, model
             except Exception as error:  # whatever it is, the old one can serve
-                _say(f"error: {one_line(error)}; still serving version {self.current[0]}")
+                _log(f"error: {one_line(error)}; still serving version {self.current[0]}")
             else:
-                _say(f"serving version {version}")
+                _log(f"serving version {version}")
 
 
-def _loaded() -> tuple[int, Any]:
+def _load() -> tuple[int, Any]:
     version, model = versions.load_champion()
     size = model.metadata.signature.inputs.inputs[0].shape[1:]
-    # The first answer takes longer than any other: nobody shall wait for it.
-    model.predict(np.zeros((1, *size), np.uint8))
+    model.predict(np.zeros((1, *size), np.uint8))  # the first prediction is slow: it compiles
     return version, model
 
 
 def serve(host: str, port: int) -> None:
-    """Serve the champion until Ctrl-C; SIGHUP takes up a new one.
+    """Serve the champion until Ctrl-C; SIGHUP loads a new one.
 
     Raises:
         PromotionError: if there is no champion, if its model is missing or was altered, or if the
-            address is taken.
+            address is in use.
     """
     try:
-        listening = socket.create_server((host, port))
+        listener = socket.create_server((host, port))
     except (OSError, OverflowError) as error:
         raise PromotionError(f"{host}:{port}: {one_line(error)}") from error
-    # Else an answer waits 40 ms for an acknowledgement; asyncio sees to its own sockets only.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    port = listening.getsockname()[1]
+    # Else an answer waits 40 ms for an acknowledgement; asyncio sets it on its own sockets only.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    port = listener.getsockname()[1]
     champion = Champion()
     if hasattr(signal, "SIGHUP"):
-        # In a thread: requests are answered by the old champion meanwhile.
-        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=champion.renew).start())
-    _say(f"serving version {champion.current[0]} at http://{host}:{port}{PATH}")
-    _say(f"kill -HUP {os.getpid()} takes up a new champion; Ctrl-C ends it")
+        # In a thread: the old champion answers meanwhile.
+        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=champion.reload).start())
+    _log(f"serving version {champion.current[0]} at http://{host}:{port}{PATH}")
+    _log(f"kill -HUP {os.getpid()} loads a new champion; Ctrl-C ends it")
     settings = uvicorn.Config(application(champion), log_level="warning")
-    uvicorn.Server(settings).run(sockets=[listening])
+    uvicorn.Server(settings).run(sockets=[listener])
 
 
 def application(champion: Champion) -> FastAPI:
-    """Return MLflow's scoring server, whose refusals are short and repeat no input."""
+    """Return MLflow's scoring server with short error messages that do not repeat the input."""
     app: FastAPI = scoring_server.init(champion)  # type: ignore[arg-type]
 
     @app.middleware("http")
-    async def guard(
+    async def check(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        """Let pass what is of the right form, and shorten what MLflow says of the rest."""
+        """Refuse wrong input, and shorten MLflow's errors."""
         if request.url.path != PATH or request.method != "POST":
             return await call_next(request)
-        answered_by.set([])
+        answering_version.set([])
         try:
-            refusal = await _refusal(request)
-            if refusal:
-                return _refused(refusal)
+            if problem := await _problem(request):
+                return _error(problem)
             response = await call_next(request)
         except (RecursionError, ValueError):
-            return _refused("the input is nested too deeply, or a number is too long")
+            return _error("the input is nested too deeply, or a number is too long")
         except ClientDisconnect:
-            return _refused("the input is not complete")
+            return _error("the input is not complete")
         if response.status_code >= 400:
             content = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
-            return _refused(short(content), response.status_code)
-        response.headers[VERSION_HEADER] = str(*answered_by.get())
+            return _error(_shorten(content), response.status_code)
+        response.headers[VERSION_HEADER] = str(*answering_version.get())
         return response
 
     return app
 
 
-async def _refusal(request: Request) -> str | None:
-    """Say why a request is refused before MLflow reads it, if it is."""
+async def _problem(request: Request) -> str | None:
+    """Say what is wrong with a request before MLflow reads it; None: nothing."""
     if not request.headers.get("content-type", "").startswith("application/json"):
         return "Content-Type must be application/json"
     length = request.headers.get("content-length", "")
     if not length.isdecimal() or "transfer-encoding" in request.headers:
         return "Content-Length is needed"
-    if int(length) <= LONGEST:
-        meant = '{"inputs": images}, each image rows of whole numbers from 0 to 255'
-        return None if FORM.fullmatch(await request.body()) else f"the input must be {meant}"
+    if int(length) <= MAX_REQUEST:
+        matches = INPUT.fullmatch(await request.body())
+        return None if matches else f"the input must be {INPUT_FORM}"
     drained = 0
     async for part in request.stream():
         drained += len(part)
-        if drained > DRAINED:
+        if drained > MAX_DRAINED:
             break
-    return f"the input has {int(length):,} bytes, the most is {LONGEST:,}"
+    return f"the input has {int(length):,} bytes, the most is {MAX_REQUEST:,}"
 
 
-def short(content: bytes) -> str:
-    """Return what was wrong, of MLflow's error, without the input that it repeats."""
+def _shorten(content: bytes) -> str:
+    """Return the reason of MLflow's error without the input that it repeats."""
     try:
         message = str(json.loads(content)["message"])
     except (ValueError, KeyError, TypeError):
         message = content.decode(errors="replace")
-    message = message.partition("\nInput:")[0]
-    reason = re.split(r"Error: ", message)[-1]
+    reason = message.partition("\nInput:")[0].rpartition("Error: ")[2]
     return " ".join(reason.split())[:MESSAGE_LENGTH]
 
 
-def _refused(message: str, status: int = 400) -> Response:
+def _error(message: str, status: int = 400) -> Response:
     return Response(json.dumps({"error": message}), status, media_type="application/json")
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

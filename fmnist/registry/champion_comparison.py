@@ -1,10 +1,11 @@
-"""Who is weighed against whom: a study's best variant against the champion's, or the baseline."""
+"""Compare a study's variants with the champion's variant, or else with the study's baseline."""
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlflow
+from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from fmnist.common.errors import FmnistError, PromotionError
@@ -19,6 +20,9 @@ from fmnist.evidence.pooling import (
 from fmnist.registry import versions
 from fmnist.tracking import study_runs
 from fmnist.tracking.store import Store, if_there
+from fmnist.tracking.study_runs import StudyRuns
+
+FINGERPRINT = "data.fingerprint"
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class ChampionComparison:
 
 
 def compare_with_champion(
-    store: Store, study_id: str, champion: int | None, criteria: Promotion, first: bool
+    study: StudyRuns, champion: int | None, criteria: Promotion, first: bool
 ) -> ChampionComparison:
     """Compare the study's variants with the champion's, else with the study's baseline.
 
@@ -46,59 +50,71 @@ def compare_with_champion(
         PromotionError: if they cannot be compared with the champion's and `first` is not given,
             or if they can and it is.
     """
-    study = study_runs.load(store, study_id)
-    statement, runs = study.design, study.runs
-    statement = statement.with_overrides(min_effect=criteria.min_effect)
-    if champion is not None:
-        try:
-            answer = _against_champion(store, statement, runs, champion)
-        except FmnistError as error:
-            if not first:
-                raise PromotionError(f"{error}; --first promotes without evidence") from error
-        else:
-            if first:
-                raise PromotionError(
-                    f"--first: the champion, version {champion}, can be compared with this study"
-                )
-            return ChampionComparison(answer, champion)
-    return ChampionComparison(compare_variants(runs, statement), None)
+    store, runs = study.store, study.runs
+    design = study.design.with_overrides(min_effect=criteria.min_effect)
+    if champion is None:
+        return ChampionComparison(compare_variants(runs, design), None)
+    try:
+        comparison = _compare(store, design, runs, champion)
+    except FmnistError as error:
+        if not first:
+            raise PromotionError(f"{error}; --first promotes without evidence") from error
+        return ChampionComparison(compare_variants(runs, design), None)
+    if first:
+        raise PromotionError(
+            f"--first: the champion, version {champion}, can be compared with this study"
+        )
+    return ChampionComparison(comparison, champion)
 
 
-def _against_champion(
-    store: Store, statement: StudyDesign, runs: Sequence[RunSummary], champion: int
+def _compare(
+    store: Store, design: StudyDesign, runs: Sequence[RunSummary], version: int
 ) -> Comparison:
     """Compare with the champion's variant, whose runs may also come from its own study."""
-    run = if_there(mlflow.get_run, versions.run_id_of(champion))
+    run = if_there(mlflow.get_run, versions.run_id_of(version))
     if run is None:
-        raise PromotionError(f"the champion, version {champion}: its run is gone")
-    own = study_runs.run_summary(run)
-    name = statement.variant_of(own.params)
-    key = "data.fingerprint"
-    finished = [one for one in runs if one.status == "FINISHED"]
-    if other := {one.provenance.get(key) for one in finished} - {own.provenance.get(key)}:
-        raise PromotionError(
-            f"the champion, version {champion}, was trained on other data: {key} "
-            f"{own.provenance.get(key)}, not {' or '.join(map(str, other))}"
-        )
-    if not any(_settings(one) == _settings(own) for one in runs):
-        parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
-        others = study_runs.load(store, parent).runs if parent else [own]
-        runs = [*runs, *(one for one in others if _settings(one) == _settings(own))]
-        if statement.variants:
-            statement = dataclasses.replace(statement, variants=statement.variants + 1)
-    finished = [one for one in runs if one.status == "FINISHED"]
-    groups = list(group_by_variant(finished, statement.variant_of).values())
-    if differing := unequal_settings(groups, statement.by):
-        params = [key for key in [*statement.by, *differing] if key in own.params]
-        overrides = " ".join(f"{key}={own.params[key]}" for key in dict.fromkeys(params))
-        raise PromotionError(
-            f"the champion, version {champion}, cannot be compared with this study: "
-            f"{describe_settings(differing)}; "
-            f"run its variant in the same study, too: {overrides}"
-        )
-    return compare_variants(runs, dataclasses.replace(statement, baseline=name))
+        raise PromotionError(f"the champion, version {version}: its run is gone")
+    champion = study_runs.run_summary(run)
+    _check_data(champion, runs, version)
+    if not any(_variant_params(other) == _variant_params(champion) for other in runs):
+        runs = [*runs, *_runs_of_variant(store, run, champion)]
+        if design.variants:
+            design = dataclasses.replace(design, variants=design.variants + 1)
+    _check_settings(champion, runs, design, version)
+    baseline = design.variant_of(champion.params)
+    return compare_variants(runs, dataclasses.replace(design, baseline=baseline))
 
 
-def _settings(run: RunSummary) -> dict[str, str]:
-    """Return all that makes the run's variant: its params, but for the seed."""
+def _check_data(champion: RunSummary, runs: Sequence[RunSummary], version: int) -> None:
+    expected = champion.provenance.get(FINGERPRINT)
+    if others := {run.provenance.get(FINGERPRINT) for run in runs if run.finished} - {expected}:
+        raise PromotionError(
+            f"the champion, version {version}, was trained on other data: {FINGERPRINT} "
+            f"{expected}, not {' or '.join(map(str, others))}"
+        )
+
+
+def _check_settings(
+    champion: RunSummary, runs: Sequence[RunSummary], design: StudyDesign, version: int
+) -> None:
+    finished = [run for run in runs if run.finished]
+    groups = list(group_by_variant(finished, design.variant_of).values())
+    if unequal := unequal_settings(groups, design.by):
+        params = [key for key in dict.fromkeys([*design.by, *unequal]) if key in champion.params]
+        overrides = " ".join(f"{key}={champion.params[key]}" for key in params)
+        raise PromotionError(
+            f"the champion, version {version}, cannot be compared with this study: "
+            f"{describe_settings(unequal)}; run its variant in the same study, too: {overrides}"
+        )
+
+
+def _runs_of_variant(store: Store, run: Run, champion: RunSummary) -> list[RunSummary]:
+    """Return the runs of the champion's variant in the study that it comes from."""
+    parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+    runs = study_runs.load(store, parent).runs if parent else [champion]
+    return [other for other in runs if _variant_params(other) == _variant_params(champion)]
+
+
+def _variant_params(run: RunSummary) -> dict[str, str]:
+    """Return all that makes the run's variant: its params without the seed."""
     return {key: value for key, value in run.params.items() if key != "seed"}

@@ -1,4 +1,4 @@
-"""A decision on the champion: who is weighed against whom, the rule, and the reason in words."""
+"""A decision on the champion: what it rests on, the rule, and the reason in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,25 +11,25 @@ from fmnist.reports.formatting import points, significance
 
 
 class Outcome(StrEnum):
-    """What became of the challenger; or of an earlier champion."""
+    """What became of the challenger, or of an earlier champion."""
 
     promoted = "promoted"
     kept = "kept"  # the champion
-    refused = "refused"  # by the gate, whatever the evidence
+    refused = "refused"  # by the validation, whatever the evidence
     restored = "restored"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant that is weighed, and the run whose model stands for it.
+    """A variant, and the run whose model stands for it.
 
     Attributes:
-        role: champion, challenger or baseline.
+        role: champion, challenger, baseline or earlier champion.
         variant: its name.
         run_id: of the run.
         seed: of the run.
         version: of the registered model; None: not registered.
-        values: what decides, a fraction, of each seed of the variant.
+        values: the metric that decides, a fraction, by seed of the variant.
         estimate: their mean.
     """
 
@@ -48,7 +48,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Check:
-    """One check of the gate, and what it found."""
+    """One check of the validation."""
 
     name: str
     passed: bool
@@ -56,38 +56,20 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Decision:
-    """A decision with all that it rests on.
+class Evidence:
+    """What a promotion rests on; a rollback has none.
 
     Attributes:
-        outcome: what was decided.
-        reason: why, in one sentence.
-        champion: the version that is the champion from now on; None: there is none.
-        replaced: the version that was the champion until now; None: there was none.
-        challenger: the side that would be the champion.
-        who: user name.
-        when: time in UTC, ISO 8601.
-        checks: of the gate.
         question: of the study.
-        study: run id of its parent run; None in a rollback, where nothing is weighed.
-        metric: what decided.
-        rules: the limits.
-        incumbent: the side that the challenger is weighed against; None: without evidence.
+        study: run id of its parent run.
+        metric: what decides.
+        criteria: the limits.
+        incumbent: the champion or the baseline; None: promoted without evidence.
         difference: of the challenger from the incumbent.
-        facts: what the runs have in common: data, code, engine.
-        departures: what to bear in mind of the comparison.
-        test_accuracy: of the models by role, a fraction, added when all was decided.
-        record: id of the run that records the decision; None: it was not taken.
+        provenance: what all runs have in common: data, code, engine.
+        caveats: what limits the conclusions.
     """
 
-    outcome: Outcome
-    reason: str
-    champion: int | None
-    replaced: int | None
-    challenger: Candidate
-    who: str
-    when: str
-    checks: Sequence[Check] = ()
     question: str = ""
     study: str | None = None
     metric: str | None = None
@@ -96,8 +78,42 @@ class Decision:
     difference: PairedDifference | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     caveats: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A decision on the champion.
+
+    Attributes:
+        outcome: what was decided.
+        reason: why, in one sentence.
+        champion: the version that is the champion from now on; None: there is none.
+        replaced: the version that was the champion until now; None: there was none.
+        challenger: the version that is to be the champion.
+        checks: of its model.
+        evidence: what the decision rests on.
+        test_accuracy: of the models by role, a fraction, looked up after the decision.
+        who: name of the user who committed it.
+        when: time of the commit in UTC, ISO 8601.
+        record: id of the run that records it; None: it was not committed.
+    """
+
+    outcome: Outcome
+    reason: str
+    champion: int | None
+    replaced: int | None
+    challenger: Candidate
+    checks: Sequence[Check]
+    evidence: Evidence = field(default_factory=Evidence)
     test_accuracy: Mapping[str, float] = field(default_factory=dict)
+    who: str = ""
+    when: str = ""
     record: str | None = None
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The incumbent, if there is one, and the challenger."""
+        return [side for side in (self.evidence.incumbent, self.challenger) if side]
 
 
 def beats(difference: PairedDifference, criteria: Promotion) -> bool:
@@ -119,56 +135,72 @@ def best_seed(variant: Variant) -> int:
 
 
 def decide(
-    challenger: Candidate,
-    incumbent: Candidate | None,
-    difference: PairedDifference | None,
-    criteria: Promotion,
-    checks: Sequence[Check],
-    stays: str,
+    challenger: Candidate, evidence: Evidence, checks: Sequence[Check], champion: int | None
 ) -> tuple[Outcome, str]:
-    """Decide, and say why in one sentence.
+    """Decide on a challenger; return the outcome and the reason in one sentence.
 
     Args:
-        challenger: who would be champion.
-        incumbent: against whom; None: without evidence.
-        difference: of the challenger from the incumbent; None as well if they are one.
-        rules: the limits.
-        checks: of the gate, on the challenger's model.
-        stays: what is said if nothing changes, by `champion_stays`.
+        challenger: the new model.
+        evidence: its difference is None if there is nothing to compare the challenger with.
+        checks: of the challenger's model.
+        champion: the present version; None: there is none.
     """
-    failed = "; ".join(check.found for check in checks if not check.passed)
-    refused = Outcome.refused, f"{stays}: {challenger} is refused: {failed}."
+    incumbent, difference = evidence.incumbent, evidence.difference
+    refusal = _refusal(challenger, checks, champion, incumbent)
     if incumbent is None:
-        unweighed = f"{challenger} is the champion now, without evidence: nothing was weighed."
-        return refused if failed else (Outcome.promoted, unweighed)
+        won = "without evidence: nothing was compared"
+        if champion:
+            won += f". It replaces version {champion}"
+        return refusal or (Outcome.promoted, f"{challenger} is the champion now, {won}.")
+    stays = _champion_stays(champion, incumbent)
     if difference is None:
-        how = "" if incumbent.version else "; --first makes it the champion"
-        return Outcome.kept, f"{stays}: {challenger.variant} ran alone, against nothing{how}."
-    if not beats(difference, criteria):
-        return Outcome.kept, f"{stays}: {_shortfall(challenger, incumbent, difference, criteria)}."
+        hint = "" if incumbent.version else "; --first makes it the champion"
+        alone = f"there is nothing to compare {challenger.variant} with{hint}"
+        return Outcome.kept, f"{stays}: {alone}."
+    assert evidence.criteria is not None
+    if not beats(difference, evidence.criteria):
+        shortfall = _shortfall(difference, evidence.criteria)
+        against = f"{challenger.variant} against {incumbent.variant}"
+        return Outcome.kept, f"{stays}: {against}: {shortfall}."
     won = f"it beats the {incumbent.role}, {incumbent}: {_size(difference)}"
-    return refused if failed else (Outcome.promoted, f"{challenger} is the champion now: {won}.")
+    return refusal or (Outcome.promoted, f"{challenger} is the champion now: {won}.")
 
 
-def champion_stays(champion: int | None, incumbent: Candidate | None) -> str:
-    """Begin the sentence that says that nothing changes."""
+def decide_rollback(
+    restored: Candidate, checks: Sequence[Check], champion: int | None, why: str
+) -> tuple[Outcome, str]:
+    """Decide on an earlier champion; return the outcome and the reason in one sentence."""
+    refusal = _refusal(restored, checks, champion, None)
+    return refusal or (Outcome.restored, f"{restored} is the champion again: {why}.")
+
+
+def _refusal(
+    candidate: Candidate,
+    checks: Sequence[Check],
+    champion: int | None,
+    incumbent: Candidate | None,
+) -> tuple[Outcome, str] | None:
+    failed = "; ".join(check.found for check in checks if not check.passed)
+    if not failed:
+        return None
+    stays = _champion_stays(champion, incumbent)
+    return Outcome.refused, f"{stays}: {candidate} is refused: {failed}."
+
+
+def _champion_stays(champion: int | None, incumbent: Candidate | None) -> str:
     if champion is None:
         return "There is no champion yet"
     known = incumbent and incumbent.version == champion
     return f"The champion stays {incumbent if known else f'version {champion}'}"
 
 
-def _shortfall(
-    challenger: Candidate, incumbent: Candidate, difference: PairedDifference, criteria: Promotion
-) -> str:
+def _shortfall(difference: PairedDifference, criteria: Promotion) -> str:
     """Say which limit a difference misses."""
-    against = f"{challenger.variant} against {incumbent.variant}"
     if difference.estimate.n < 2:
-        return f"{against}: seeds in common: {difference.estimate.n}, so nothing can be concluded"
-    size = _size(difference)
+        return f"seeds in common: {difference.estimate.n}, so nothing can be concluded"
     if difference.p > criteria.alpha:
-        return f"{against}: {size}: no evidence at {criteria.alpha:g}"
-    return f"{against}: {size}: less than {100 * criteria.min_effect:g} points"
+        return f"{_size(difference)}: no evidence at {criteria.alpha:g}"
+    return f"{_size(difference)}: less than {100 * criteria.min_effect:g} points"
 
 
 def _size(difference: PairedDifference) -> str:

@@ -1,9 +1,9 @@
-"""The ledger: all decisions in their order, in the tracking store, each taken against the last.
+"""The decision log: all decisions in order, in the tracking store, each based on the last.
 
-Aliases of MLflow know no compare-and-set: the last writer wins. A param of a run, however, is
-written once, on every kind of store, even if two processes try at the same moment. So the ledger
-is a run, and its param `000003` is the run id of the third decision: of two processes that decide
-on the same champion one gets the place, and the other decides anew.
+MLflow's aliases have no compare-and-set: the last writer wins. A param of a run, however, is
+written once, on every kind of store, even if two processes try at the same moment. So the log is
+a run, and its param `000003` is the run id of the third decision: of two processes that decide on
+the same champion one gets the entry, and the other decides again.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ MODEL = "fmnist"
 """The registered model."""
 
 EXPERIMENT = f"{MODEL}-decisions"
-DECISION_LOG_TAG = "ledger"  # of the registered model: run id of its ledger
+DECISION_LOG_TAG = "ledger"  # of the registered model: run id of its log; stores have this name
 DESCRIPTION = "Versions become `champion` by evidence: python -m fmnist promote"
 
 
 @dataclass(frozen=True)
 class DecisionLog:
-    """The ledger of the registered model."""
+    """The decision log of the registered model."""
 
     run_id: str
     experiment_id: str
@@ -43,21 +43,21 @@ class DecisionLog:
 
     def run_ids(self) -> list[str]:
         """Return the run id of each decision, the first one first."""
-        places = self._places()
-        return [places[place] for place in sorted(places)]
+        return [run_id for _, run_id in sorted(self._entries().items())]
 
-    def append(self, place: int, run_id: str) -> bool:
-        """Write a decision in a place, counted from 0; tell whether it was still free."""
+    def append(self, index: int, run_id: str) -> bool:
+        """Write entry `index`, counted from 0, unless it exists; tell whether it is `run_id`."""
+        key = f"{index + 1:06d}"
         try:
-            mlflow.MlflowClient().log_param(self.run_id, _key(place), run_id, synchronous=True)
+            mlflow.MlflowClient().log_param(self.run_id, key, run_id, synchronous=True)
         except MlflowException:
-            if _key(place) not in self._places():
+            if key not in self._entries():
                 raise
-        return self._places()[_key(place)] == run_id
+        return self._entries()[key] == run_id
 
-    def _places(self) -> dict[str, str]:
-        places: dict[str, str] = mlflow.get_run(self.run_id).data.params
-        return places
+    def _entries(self) -> dict[str, str]:
+        entries: dict[str, str] = mlflow.get_run(self.run_id).data.params
+        return entries
 
 
 def find_decision(run_id: str) -> Run:
@@ -80,12 +80,8 @@ def all_decisions() -> list[Run]:
     return decision_log.decisions() if decision_log else []
 
 
-def _key(place: int) -> str:
-    return f"{place + 1:06d}"
-
-
 def find_decision_log() -> DecisionLog | None:
-    """Return the ledger; None if nothing was ever registered.
+    """Return the decision log; None if nothing was ever registered.
 
     Raises:
         PromotionError: if the registered model was made by something else.
@@ -102,13 +98,13 @@ def find_decision_log() -> DecisionLog | None:
 
 
 def open_decision_log(store: Store) -> DecisionLog:
-    """Return the ledger; make it, and the registered model, if there is none yet."""
-    found = find_decision_log()
-    if found:
-        return found
+    """Return the decision log; create it, and the registered model, if there is none yet."""
+    decision_log = find_decision_log()
+    if decision_log:
+        return decision_log
     client = mlflow.MlflowClient()
     experiment = find_or_create_experiment(store.uri, EXPERIMENT)
-    run_id = client.create_run(experiment, run_name="ledger").info.run_id
+    run_id = client.create_run(experiment, run_name="decision log").info.run_id
     client.set_terminated(run_id)
     try:
         client.create_registered_model(MODEL, {DECISION_LOG_TAG: run_id}, DESCRIPTION)
@@ -116,24 +112,26 @@ def open_decision_log(store: Store) -> DecisionLog:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         client.delete_run(run_id)  # another process was first
-    found = find_decision_log()
-    assert found is not None
-    return found
+    decision_log = find_decision_log()
+    assert decision_log is not None
+    return decision_log
 
 
 def changes(decisions: Sequence[Run]) -> list[Run]:
     """Return the decisions that changed the champion."""
-    return [run for run in decisions if champion_after(run) != run.data.tags.get("replaced")]
+    return [
+        run for run in decisions if run.data.tags.get("champion") != run.data.tags.get("replaced")
+    ]
 
 
-def champion_after(decision: Run) -> str | None:
+def champion_after(decision: Run) -> int | None:
     """Return the version that is the champion after a decision."""
-    version: str | None = decision.data.tags.get("champion")
-    return version
+    version = decision.data.tags.get("champion")
+    return int(version) if version else None
 
 
 def as_table(decisions: Sequence[Run]) -> str:
-    """Return a table of decisions, as their runs in the store have them, one a row.
+    """Return a table of decisions, one a row.
 
     Raises:
         PromotionError: if there is none.

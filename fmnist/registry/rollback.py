@@ -1,17 +1,15 @@
 """Rollback: an earlier champion is the champion again, as a decision of its own."""
 
-from mlflow.entities.model_registry import ModelVersion
-
 from fmnist.common.errors import PromotionError
 from fmnist.evidence.statistics import mean_interval
-from fmnist.registry import versions
-from fmnist.registry.decision import Candidate, Decision, Outcome, champion_stays
+from fmnist.registry.commit import State, commit, read_state
+from fmnist.registry.decision import Candidate, Decision, Evidence, Outcome, decide_rollback
 from fmnist.registry.decision_log import MODEL, all_decisions, champion_after
-from fmnist.registry.promotion import pages, signed
-from fmnist.registry.validation import examine
+from fmnist.registry.validation import validate
+from fmnist.registry.versions import find_version, version_at
 from fmnist.tracking.store import Store
 
-LONGEST_REASON = 500  # characters
+MAX_REASON = 500  # characters
 
 
 def rollback(store: Store, to: int | None, why: str) -> Decision:
@@ -20,50 +18,35 @@ def rollback(store: Store, to: int | None, why: str) -> Decision:
     Args:
         store: the tracking store.
         to: the version; None: the champion before the present one.
-        why: in words.
+        why: the reason in words.
 
     Raises:
         PromotionError: if the version never was the champion, or is it now.
     """
-    if len(why) > LONGEST_REASON:
-        raise PromotionError(f"reason: {len(why)} characters, the most is {LONGEST_REASON}")
+    if len(why) > MAX_REASON:
+        raise PromotionError(f"reason: {len(why)} characters, the most is {MAX_REASON}")
     while True:
-        before = versions.state(moved_by_hand=True)
-        version = _earlier_champion(before, to)
-        uri = f"models:/{MODEL}/{version}"
-        print(f"examining version {version}, as loaded from {uri}")
-        checks = examine(uri, versions.run_id_of(version), None, None)
-        side = _side_of_version(versions.version_at(version))
-        failed = "; ".join(check.found for check in checks if not check.passed)
-        outcome, reason = Outcome.restored, f"{side} is the champion again: {why}."
-        if failed:
-            stays = champion_stays(before.champion, None)
-            outcome, reason = Outcome.refused, f"{stays}: {side} is refused: {failed}."
-        who, when = signed()
-        decision = Decision(
-            outcome,
-            reason,
-            champion=before.champion if failed else version,
-            replaced=before.champion,
-            challenger=side,
-            who=who,
-            when=when,
-            checks=checks,
-        )
-        taken = versions.commit(store, decision, before, pages(decision, None))
-        if taken:
-            return taken
+        before = read_state(may_be_moved=True)
+        restored = _candidate(_earlier_champion(before, to))
+        uri = f"models:/{MODEL}/{restored.version}"
+        print(f"validating version {restored.version}, as loaded from {uri}")
+        checks = validate(uri, restored.run_id, Evidence())
+        outcome, reason = decide_rollback(restored, checks, before.champion, why)
+        champion = restored.version if outcome is Outcome.restored else before.champion
+        decision = Decision(outcome, reason, champion, before.champion, restored, checks)
+        if committed := commit(store, decision, before):
+            return committed
 
 
-def _earlier_champion(before: versions.State, to: int | None) -> int:
-    line = [int(made) for run in all_decisions() if (made := champion_after(run))]
-    known = versions.versions()
-    there = [version for version in line if version in known]
-    earlier = [version for version in there if version != before.champion]
+def _earlier_champion(before: State, to: int | None) -> int:
+    """Return the version to restore: `to`, or the last champion before the present one."""
+    champions = [champion for run in all_decisions() if (champion := champion_after(run))]
+    existing = [version for version in champions if find_version(version)]
+    earlier = [version for version in existing if version != before.champion]
     if to is None and not earlier:
         raise PromotionError("rollback: there is no earlier champion")
     version = earlier[-1] if to is None else to
-    if version not in there:
+    if version not in existing:
         others = ", ".join(map(str, dict.fromkeys(earlier))) or "none"
         raise PromotionError(f"version {version}: is no earlier champion; there are {others}")
     if version == before.champion == before.aliased:
@@ -71,15 +54,16 @@ def _earlier_champion(before: versions.State, to: int | None) -> int:
     return version
 
 
-def _side_of_version(registered: ModelVersion) -> Candidate:
+def _candidate(version: int) -> Candidate:
+    registered = version_at(version)
     tags = registered.tags
-    accuracy = {int(tags["seed"]): float(tags["val_accuracy"])}
+    seed, accuracy = int(tags["seed"]), float(tags["val_accuracy"])
     return Candidate(
-        "earlier champion",
-        tags["variant"],
-        versions.run_id_of(int(registered.version)),
-        int(tags["seed"]),
-        int(registered.version),
-        accuracy,
-        mean_interval(list(accuracy.values())),
+        role="earlier champion",
+        variant=tags["variant"],
+        run_id=str(registered.run_id),
+        seed=seed,
+        version=version,
+        values={seed: accuracy},
+        estimate=mean_interval([accuracy]),
     )

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities import LoggedModel, LoggedModelStatus
-from mlflow.entities import Run as Run  # for `doctor`, which does not import MLflow
 
 from fmnist.tracking.heartbeat import INTERRUPTED, status
-from fmnist.tracking.store import if_there
+from fmnist.tracking.store import Run, if_there
 from fmnist.tracking.store_uri import artifact_folder
 
 KILLED = "KILLED"

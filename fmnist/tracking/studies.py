@@ -104,15 +104,15 @@ def _unfinished(store: Store, sweep: Sweep) -> Run | None:
             return None
         if run.info.status == "RUNNING" and is_alive(run):
             process = f"process {run.data.tags[PID_TAG]} on {run.data.tags[HOST_TAG]}"
-            raise TrackingError(f"this very sweep is being made by {process}; rerun=true: again")
+            raise TrackingError(f"this sweep is running in {process}; rerun=true starts another")
         print(f"study {run.info.run_id} goes on: what is finished is not trained again")
         return run
     condition = f"tags.{SWEEP_TAG} LIKE '%' AND attributes.status != 'FINISHED'"
     for run in search(store, condition, latest=1):
         if run.data.tags.get(COMMAND_TAG) == sweep.command:
             print(
-                f"study {run.info.run_id}, of the same command, does not go on: code of fmnist/ "
-                f"or conf/ has changed since; this is a new one"
+                f"study {run.info.run_id} of the same command is not continued: code of fmnist/ "
+                "or conf/ has changed; this is a new study"
             )
     return None
 

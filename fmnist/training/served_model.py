@@ -18,6 +18,7 @@ class NamedProbabilities:
     """Wrap a Keras model from images (n, height, width) uint8 to probabilities (n, classes)."""
 
     def __init__(self, model: keras.Model, class_names: list[str]) -> None:
+        self.model = model
         self.class_names = class_names
         # `model.predict` starts a data pipeline for each call: tens of milliseconds
         self.call = tf.function(

@@ -1,7 +1,7 @@
 """SELU, dropout and batch normalisation, written so that XLA compiles them to fast code.
 
-The mathematics is Keras's. Only the compiled copy of a model (`fmnist.training.compiled_epoch`) uses
-these, so no saved model depends on them.
+The mathematics is Keras's. Only the compiled copy of a model (`fmnist.training.compiled_epoch`)
+uses these, so no saved model depends on them.
 """
 
 from collections.abc import Callable

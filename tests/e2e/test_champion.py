@@ -76,12 +76,12 @@ def test_a_server_that_does_not_answer_is_told_at_once(monkeypatch):
 
 def test_promote_prints_the_decision(uri, capsys):
     main(["promote", study_of(uri, 1), "--first", "--dry-run"])
-    assert "so it would be decided:\n\n0.01 would be the champion now" in capsys.readouterr().out
+    assert "the decision would be:\n\n0.01 would be the champion now" in capsys.readouterr().out
     main(["promote", study_of(uri, 1), "--first"])
     printed = capsys.readouterr().out
     assert "| challenger | 0.01    | 1       |" in printed
     assert printed.endswith("0.01 (version 1) is the champion now, without evidence: nothing was "
-                            "weighed.\n")  # fmt: skip
+                            "compared.\n")  # fmt: skip
     main(["history"])
     assert "| promoted | version 1 | 0.01 (version 1) is the cham" in capsys.readouterr().out
 
@@ -113,7 +113,7 @@ def test_predict_goes_on_after_a_file_that_is_no_image(uri, tmp_path, capsys):
 
 
 def test_predict_draws_what_the_model_saw(uri, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("fmnist.answers.PICTURE", tmp_path / "outputs" / "predict.png")
+    monkeypatch.setattr("fmnist.inference.predict.PICTURE", tmp_path / "outputs" / "predict.png")
     np.save(tmp_path / "many.npy", IMAGES[:5])
     main(["predict", str(tmp_path / "many.npy"), "--show", "--no-browser"])
     assert capsys.readouterr().err.strip() == (tmp_path / "outputs" / "predict.png").as_uri()
@@ -265,7 +265,7 @@ def test_a_server_goes_on_if_the_new_champion_cannot_be_loaded(uri, capsys, monk
     monkeypatch.setattr(tracked_model, "digest", lambda folder: expected)
     champion = server.Champion()
     monkeypatch.undo()
-    champion.renew()
+    champion.reload()
     said = capsys.readouterr().err
     assert said.startswith("error: version 2: its model was altered: SHA-256 ")
     assert said.endswith("when it was trained; still serving version 2\n")

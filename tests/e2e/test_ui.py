@@ -188,7 +188,7 @@ def test_the_page_of_a_decision_stands_alone(page, copied_rates, scheme):
     folder = mlflow.get_run(decision.record).info.artifact_uri
     page.goto(f"{folder}/decision.html")
     expect(page.get_by_role("heading", level=1)).to_have_text(decision.reason)
-    for text in ("Evidence", "Gate: the model as loaded from the registry", "Every seed"):
+    for text in ("Evidence", "Validation: the model as loaded from the registry", "Every seed"):
         expect(page.get_by_role("heading", name=text)).to_be_visible()
     expect(page.get_by_role("cell", name="NO", exact=True)).to_have_count(0)
     widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")

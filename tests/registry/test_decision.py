@@ -1,4 +1,4 @@
-"""The rule of promotion, and what is said of it: numbers in, sentences out."""
+"""The rule of promotion, and its reasons in words: numbers in, sentences out."""
 
 import math
 
@@ -12,13 +12,13 @@ from fmnist.evidence.statistics import (
     compare_paired,
     mean_interval,
 )
-from fmnist.registry.decision import Candidate, Check, Outcome, beats, champion_stays, decide
+from fmnist.registry.decision import Candidate, Check, Evidence, Outcome, beats, decide
 
-RULES = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
+CRITERIA = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
 GOOD, BAD = Check("data", True, "as it was"), Check("artifact", False, "its model was altered")
 
 
-def side(role: str, variant: str, version: int | None = None) -> Candidate:
+def candidate(role: str, variant: str, version: int | None = None) -> Candidate:
     return Candidate(role, variant, "id", 1, version, {1: 0.9}, mean_interval([0.9]))
 
 
@@ -28,7 +28,7 @@ def difference(mean: float, p: float, n: int = 5) -> PairedDifference:
     )
 
 
-CHAMPION, BASELINE = side("champion", "relu", 1), side("baseline", "relu")
+CHAMPION, BASELINE = candidate("champion", "relu", 1), candidate("baseline", "relu")
 
 
 @pytest.mark.parametrize(
@@ -50,23 +50,25 @@ CHAMPION, BASELINE = side("champion", "relu", 1), side("baseline", "relu")
          "There is no champion yet: selu against relu: seeds in common: 1, "
          "so nothing can be concluded."),
         (CHAMPION, None, GOOD, "kept",
-         "The champion stays relu (version 1): selu ran alone, against nothing."),
+         "The champion stays relu (version 1): there is nothing to compare selu with."),
         (BASELINE, None, GOOD, "kept",
-         "There is no champion yet: selu ran alone, against nothing; --first makes it the champ"),
+         "There is no champion yet: there is nothing to compare selu with; --first makes it the"),
         (CHAMPION, difference(0.012, 0.004), BAD, "refused",
          "The champion stays relu (version 1): selu (version 2) is refused: its model was alt"),
         (CHAMPION, difference(0.004, 0.5), BAD, "kept", "The champion stays relu (version 1): "),
         (None, None, GOOD, "promoted",
-         "selu (version 2) is the champion now, without evidence: nothing was weighed."),
+         "selu (version 2) is the champion now, without evidence: nothing was compared."),
         (None, None, BAD, "refused",
          "There is no champion yet: selu (version 2) is refused: its model was altered."),
     ],
 )  # fmt: skip
 def test_what_is_decided_and_said(incumbent, found, check, outcome, reason):
-    stays = champion_stays(1 if incumbent is CHAMPION else None, incumbent)
-    decided = decide(side("challenger", "selu", 2), incumbent, found, RULES, [GOOD, check], stays)
-    assert decided[0] == Outcome(outcome)
-    assert decided[1].startswith(reason)
+    evidence = Evidence(criteria=CRITERIA, incumbent=incumbent, difference=found)
+    champion = 1 if incumbent is CHAMPION else None
+    challenger = candidate("challenger", "selu", 2)
+    decision = decide(challenger, evidence, [GOOD, check], champion)
+    assert decision[0] == Outcome(outcome)
+    assert decision[1].startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -80,13 +82,13 @@ def test_what_is_decided_and_said(incumbent, found, check, outcome, reason):
     ],
 )
 def test_both_limits_count(mean, p, won):
-    assert beats(difference(mean, p), RULES) is won
+    assert beats(difference(mean, p), CRITERIA) is won
 
 
 def test_the_evidence_is_corrected_for_all_variants():
     values = [0.010, 0.004, 0.012, 0.006, 0.008]
-    [alone] = compare_paired([values], RULES.min_effect)
+    [alone] = compare_paired([values], CRITERIA.min_effect)
     among_many = compare_paired(
-        [values, *[[0.001, -0.001, 0.002, -0.002, 0.0]] * 14], RULES.min_effect
+        [values, *[[0.001, -0.001, 0.002, -0.002, 0.0]] * 14], CRITERIA.min_effect
     )[0]
-    assert beats(alone, RULES) and not beats(among_many, RULES)
+    assert beats(alone, CRITERIA) and not beats(among_many, CRITERIA)

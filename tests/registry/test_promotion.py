@@ -1,4 +1,4 @@
-"""The registry changes its champion on evidence, examines the model, and keeps every decision."""
+"""The registry changes its champion on evidence, validates the model, and keeps every decision."""
 
 import dataclasses
 import importlib.util
@@ -18,15 +18,15 @@ from fmnist.common.errors import ConfigError, PromotionError
 from fmnist.config import schema
 from fmnist.config.schema import Promotion
 from fmnist.registry import promotion, versions
-from fmnist.registry.decision import Outcome
+from fmnist.registry.decision import Evidence, Outcome
 from fmnist.registry.decision_log import EXPERIMENT, MODEL, find_decision_log, open_decision_log
 from fmnist.registry.rollback import rollback
-from fmnist.registry.validation import examine, predictions_of
+from fmnist.registry.validation import predictions_of, validate
 from fmnist.tracking import studies
 from fmnist.tracking.store import Store
 from fmnist.tracking.tags import STUDY_TAG
 
-RULES = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
+CRITERIA = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def study_ids(store: Store) -> tuple[str, str]:
     return first, second
 
 
-def promote(store: Store, place: int, rules: Promotion = RULES, **options):
-    return promotion.promote(store, study_ids(store)[place], rules, **options)
+def promote(store: Store, place: int, criteria: Promotion = CRITERIA, **options):
+    return promotion.promote(store, study_ids(store)[place], criteria, **options)
 
 
 def aliases() -> dict[str, int]:
@@ -71,7 +71,10 @@ def run_of(version: int):
 def test_champions_follow_one_another_on_evidence(store):
     first = promote(store, 0)
     assert (first.outcome, first.champion, first.replaced) == (Outcome.promoted, 1, None)
-    assert (first.incumbent.role, first.incumbent.variant) == ("baseline", "0.003")
+    assert (first.evidence.incumbent.role, first.evidence.incumbent.variant) == (
+        "baseline",
+        "0.003",
+    )
     assert first.reason.startswith("0.01 (version 1) is the champion now: it beats the baseline")
     assert [check.name for check in first.checks] == [
         *("seeds", "run", "chosen by", "artifact", "data", "signature"),
@@ -82,15 +85,24 @@ def test_champions_follow_one_another_on_evidence(store):
     # The variant of the champion did not run in the second study: it comes from its own.
     second = promote(store, 1)
     assert (second.outcome, second.champion, second.replaced) == (Outcome.promoted, 2, 1)
-    assert (second.incumbent.role, second.incumbent.version) == ("champion", 1)
-    assert second.difference.estimate.n == 3
+    assert (second.evidence.incumbent.role, second.evidence.incumbent.version) == ("champion", 1)
+    assert second.evidence.difference.estimate.n == 4
     assert "it beats the champion, 0.01 (version 1)" in second.reason
     assert aliases() == {"champion": 2}
     accuracies = [run.data.metrics["best_val_accuracy"] for run in runs_at("0.1")]
     assert run_of(2).data.metrics["best_val_accuracy"] == max(accuracies)
     tags = all_versions()[2]
-    assert tags["outcome"] == "promoted" and tags["reason"] == second.reason
-    assert float(tags["effect"]) == pytest.approx(second.difference.estimate.mean)
+    assert tags == {
+        "outcome": "promoted",
+        "decision": second.record,
+        "variant": "0.1",
+        "seed": run_of(2).data.params["seed"],
+        "val_accuracy": str(max(accuracies)),
+        "model.digest": run_of(2).data.tags["model.digest"],
+    }
+    tags = mlflow.get_run(second.record).data.tags
+    assert tags["reason"] == second.reason
+    assert float(tags["effect"]) == pytest.approx(second.evidence.difference.estimate.mean)
     assert float(tags["test_accuracy"]) == run_of(2).data.metrics["best_test_accuracy"]
     assert mlflow.pyfunc.load_model(f"models:/{MODEL}@champion").metadata.signature
 
@@ -102,54 +114,55 @@ def test_the_record_has_all_that_the_decision_rests_on(store):
     folder = Path(mlflow.artifacts.download_artifacts(run_id=record.info.run_id))
     kept = json.loads((folder / "decision.json").read_text())
     assert kept["reason"] == decision.reason and kept["who"] and kept["when"]
-    assert kept["challenger"]["values"].keys() == {"1", "2", "3"}
-    assert kept["difference"]["p"] == pytest.approx(decision.difference.p)
+    assert kept["challenger"]["values"].keys() == {"1", "2", "3", "4"}
+    assert kept["difference"]["p"] == pytest.approx(decision.evidence.difference.p)
     assert kept["provenance"]["data.fingerprint"] == run_of(1).data.tags["data.fingerprint"]
-    assert len(kept["checks"]) == 9 and kept["rules"]["alpha"] == 0.05
+    assert len(kept["checks"]) == 9 and kept["criteria"]["alpha"] == 0.05
     page = (folder / "decision.html").read_text()
     for part in (decision.reason, "bit for bit", "corrected p", kept["study"]):
         assert part in page
 
 
 @pytest.mark.parametrize(
-    ("rules", "said"),
+    ("criteria", "reason"),
     [
-        (dataclasses.replace(RULES, min_effect=0.95), "less than 95 points"),
-        (dataclasses.replace(RULES, alpha=1e-9), "no evidence at 1e-09"),
+        (dataclasses.replace(CRITERIA, min_effect=0.95), "less than 95 points"),
+        (dataclasses.replace(CRITERIA, alpha=1e-9), "no evidence at 1e-09"),
     ],
 )
-def test_without_evidence_the_champion_stays(store, rules, said):
+def test_without_evidence_the_champion_stays(store, criteria, reason):
     promote(store, 0)
-    decision = promote(store, 1, rules)
+    decision = promote(store, 1, criteria)
     assert (decision.outcome, decision.champion) == (Outcome.kept, 1)
     assert decision.reason.startswith("The champion stays 0.01 (version 1): 0.1 against 0.01: ")
-    assert said in decision.reason
+    assert reason in decision.reason
     assert aliases() == {"champion": 1, "challenger": 2}
     assert all_versions()[2]["outcome"] == "kept"
 
 
-def test_the_best_challenger_is_weighed_also_if_the_champion_is_better(store):
+def test_the_best_challenger_is_compared_also_if_the_champion_is_better(store):
     promote(store, 0)
     decision = promote(store, 0)
     assert (decision.outcome, decision.champion) == (Outcome.kept, 1)
-    assert decision.challenger.variant == "0.003" and decision.difference.estimate.mean < 0
+    assert decision.challenger.variant == "0.003" and decision.evidence.difference.estimate.mean < 0
     assert aliases() == {"champion": 1, "challenger": 2}
     # The champion's variant, which did not run in that study, comes from its own.
-    promotion.promote(store, study_ids(store)[1], RULES)
+    promotion.promote(store, study_ids(store)[1], CRITERIA)
     worse = promote(store, 0)
-    assert worse.champion == 3 and worse.incumbent.variant == "0.1"
-    assert worse.challenger.variant == "0.01" and worse.difference.estimate.mean < 0
+    assert worse.champion == 3 and worse.evidence.incumbent.variant == "0.1"
+    assert worse.challenger.variant == "0.01" and worse.evidence.difference.estimate.mean < 0
 
 
 def test_the_first_champion_needs_evidence_or_first(store):
     decision = promote(store, 1)  # one variant, which is its own baseline
     assert decision.outcome is Outcome.kept and decision.champion is None
     assert decision.reason == (
-        "There is no champion yet: 0.1 ran alone, against nothing; --first makes it the champion."
+        "There is no champion yet: there is nothing to compare 0.1 with; "
+        "--first makes it the champion."
     )
     assert aliases() == {} and all_versions() == {}
     decision = promote(store, 1, first=True)
-    assert decision.outcome is Outcome.promoted and decision.incumbent is None
+    assert decision.outcome is Outcome.promoted and decision.evidence.incumbent is None
     assert "without evidence" in decision.reason and aliases() == {"champion": 1}
     with pytest.raises(PromotionError, match="--first: the champion, version 1, can be compared"):
         promote(store, 0, first=True)
@@ -171,7 +184,7 @@ def test_an_incomplete_variant_is_refused(store):
     first = study_ids(store)[0]
     run = runs_at("0.01")[0]
     client().set_terminated(run.info.run_id, "FAILED")
-    decision = promotion.promote(store, first, RULES)
+    decision = promotion.promote(store, first, CRITERIA)
     assert decision.outcome is Outcome.refused and decision.champion is None
     assert f"0.01: seed {run.data.params['seed']} did not finish" in decision.reason
 
@@ -237,15 +250,17 @@ def test_a_spoilt_challenger_is_refused(store, spoil, said):
     assert aliases() == {"challenger": 1} and all_versions()[1]["outcome"] == "refused"
 
 
-def test_a_fall_on_one_class_is_refused(store):
-    promote(store, 0)
+def test_a_drop_on_one_class_is_refused(store):
+    first = promote(store, 0)
     weak = runs_at("0.003")[0]
     uri = f"models:/{versions.logged_model_id(weak)}"
-    *_, drop = examine(uri, weak.info.run_id, None, run_of(1).info.run_id, 0.15)
+    evidence = Evidence(criteria=CRITERIA, incumbent=first.challenger)
+    *others, drop = validate(uri, weak.info.run_id, evidence)
     assert (drop.name, drop.passed) == ("classes", False)
     assert re.fullmatch(r"\d: -\d\d\.\d points against the incumbent's model, .*", drop.found)
-    allowed = examine(uri, weak.info.run_id, None, run_of(1).info.run_id, 1.0)
-    assert allowed[-1].passed and len(allowed) == len(_) + 1
+    lenient = dataclasses.replace(CRITERIA, max_class_drop=1.0)
+    allowed = validate(uri, weak.info.run_id, dataclasses.replace(evidence, criteria=lenient))
+    assert allowed[-1].passed and len(allowed) == len(others) + 1
 
 
 def test_rollback_is_a_decision_of_its_own(store, capsys):
@@ -285,9 +300,9 @@ def test_a_champion_that_was_deleted_leaves_no_champion(store):
     assert (decision.champion, decision.replaced) == (2, None) and aliases() == {"champion": 2}
 
 
-def test_a_challenger_that_was_deleted_before_its_decision_was_settled_blocks_nothing(store):
+def test_a_challenger_that_was_deleted_before_its_decision_was_applied_blocks_nothing(store):
     promote(store, 0)
-    promote(store, 1, dataclasses.replace(RULES, min_effect=0.95))
+    promote(store, 1, dataclasses.replace(CRITERIA, min_effect=0.95))
     record = find_decision_log().decisions()[-1].info.run_id
     client().update_run(record, "RUNNING")  # as a kill leaves it
     client().delete_model_version(MODEL, "2")
@@ -295,7 +310,7 @@ def test_a_challenger_that_was_deleted_before_its_decision_was_settled_blocks_no
     assert mlflow.get_run(record).info.status == "FINISHED"
 
 
-def test_first_is_the_way_out_where_the_champion_cannot_be_weighed(store):
+def test_first_is_the_way_out_where_the_champion_cannot_be_compared(store):
     promote(store, 0)
     for run in [*runs_at("0.003"), *runs_at("0.01")]:
         client().delete_run(run.info.run_id)
@@ -323,11 +338,11 @@ def test_a_variant_with_an_unfinished_run_is_refused_also_where_no_seeds_were_pl
     assert decision.outcome is Outcome.refused and "0.01: 1 FAILED" in decision.reason
 
 
-def test_other_limits_than_the_studys_are_told(store):
-    decision = promote(store, 0, dataclasses.replace(RULES, min_effect=0.001))
-    assert "min_effect was chosen after the runs" in decision.caveats
+def test_other_limits_than_the_studys_are_caveats(store):
+    decision = promote(store, 0, dataclasses.replace(CRITERIA, min_effect=0.001))
+    assert "min_effect was chosen after the runs" in decision.evidence.caveats
     usual = "promotion.min_effect is 0.001, not 0.005 as in conf/train.yaml"
-    assert usual in decision.caveats
+    assert usual in decision.evidence.caveats
 
 
 def test_a_long_reason_is_refused(store):
@@ -398,8 +413,8 @@ def test_a_registered_model_of_somebody_else_is_left_alone(store):
         promote(store, 0)
 
 
-def test_the_rules_stand_in_conf():
-    assert schema.promotion() == RULES
+def test_the_criteria_stand_in_conf():
+    assert schema.promotion() == CRITERIA
     assert schema.promotion(alpha=0.01, min_effect=None).alpha == 0.01
     with pytest.raises(schema.ConfigError, match=r"promotion.alpha=2.0: must be above 0 and below"):
         schema.promotion(alpha=2.0)

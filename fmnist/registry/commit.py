@@ -1,0 +1,176 @@
+"""How a decision becomes the truth: recorded, committed to the log, applied to the aliases.
+
+Until the decision is in the log the champion stays; from then on the next promotion or rollback
+completes whatever a killed process left undone.
+"""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE, MLFLOW_USER
+
+from fmnist.common.errors import PromotionError
+from fmnist.evidence.comparison import Comparison
+from fmnist.registry import report
+from fmnist.registry.decision import Decision
+from fmnist.registry.decision_log import (
+    MODEL,
+    DecisionLog,
+    champion_after,
+    find_decision,
+    find_decision_log,
+    open_decision_log,
+)
+from fmnist.registry.versions import (
+    ATTEMPTS,
+    CHALLENGER,
+    CHAMPION,
+    RETRY_INTERVAL,
+    find_version,
+    set_alias,
+    version_of,
+)
+from fmnist.tracking.store import Store
+
+NAME_LENGTH, TAG_LENGTH = 240, 4000  # characters; databases hold 250 and 5,000
+
+
+@dataclass(frozen=True)
+class State:
+    """The registry at one moment.
+
+    Attributes:
+        decisions: how many were committed.
+        champion: the version that the last of them made the champion; None: none, or deleted.
+        aliased: the version that has the alias.
+    """
+
+    decisions: int
+    champion: int | None
+    aliased: int | None
+
+
+def read_state(*, apply_pending: bool = True, may_be_moved: bool = False) -> State:
+    """Read the registry.
+
+    Args:
+        apply_pending: first apply the decision of a process that was killed after its commit.
+        may_be_moved: accept an alias that was moved by hand.
+
+    Raises:
+        PromotionError: if the alias is not at the version that was decided on.
+    """
+    for _ in range(ATTEMPTS):
+        state = _read_state(apply_pending)
+        if may_be_moved or state.aliased == state.champion:
+            return state
+        time.sleep(RETRY_INTERVAL)
+    remedy = "delete it"
+    if state.champion:
+        remedy = f"`python -m fmnist rollback --to {state.champion}` puts it back"
+    raise PromotionError(
+        f"the alias {CHAMPION} is at version {state.aliased or 'none'}, but the last decision made "
+        f"it {state.champion or 'none'}: was it moved by hand? {remedy}"
+    )
+
+
+def _read_state(apply_pending: bool) -> State:
+    aliased = version_of(CHAMPION)
+    decision_log = find_decision_log()
+    run_ids = decision_log.run_ids() if decision_log else []
+    if decision_log is None or not run_ids:
+        return State(0, None, aliased)
+    last = find_decision(run_ids[-1])
+    champion = champion_after(last)
+    if champion and not find_version(champion):
+        champion = None
+    if last.info.status == "RUNNING":  # committed, but not applied yet
+        if apply_pending:
+            apply(decision_log)
+        aliased = champion
+    return State(len(run_ids), champion, aliased)
+
+
+def commit(
+    store: Store, decision: Decision, before: State, comparison: Comparison | None = None
+) -> Decision | None:
+    """Record a decision with its pages and apply it, unless another was committed since `before`.
+
+    Returns:
+        The decision with its record; None if another was committed.
+    """
+    who, when = resolve_tags().get(MLFLOW_USER, "unknown"), datetime.now(UTC)
+    decision = dataclasses.replace(decision, who=who, when=when.isoformat(timespec="seconds"))
+    decision_log = open_decision_log(store)
+    client = mlflow.MlflowClient()
+    name = f"{decision.outcome}: {decision.challenger}"[:NAME_LENGTH]
+    tags = resolve_tags(_tags(decision))
+    run_id = client.create_run(decision_log.experiment_id, tags=tags, run_name=name).info.run_id
+    client.log_text(run_id, report.as_json(decision), "decision.json")
+    client.log_text(run_id, report.html(decision, comparison), "decision.html")
+    if decision_log.append(before.decisions, run_id):
+        apply(decision_log)
+        return dataclasses.replace(decision, record=run_id)
+    client.set_tag(run_id, "outcome", "stale")
+    client.set_tag(run_id, MLFLOW_RUN_NAME, f"stale: {decision.challenger}"[:NAME_LENGTH])
+    client.set_terminated(run_id, "KILLED")
+    return None
+
+
+def _tags(decision: Decision) -> dict[str, str]:
+    """Return the tags of a decision's run, by which it can be found."""
+    difference = decision.evidence.difference
+    tags = {
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "version": decision.challenger.version,
+        "champion": decision.champion,
+        "replaced": decision.replaced,
+        "variant": decision.challenger.variant,
+        "study": decision.evidence.study,
+        "effect": difference and f"{difference.estimate.mean:.6g}",
+        "p": difference and f"{difference.p:.6g}",
+        "test_accuracy": decision.test_accuracy.get(decision.challenger.role),
+        "who": decision.who,
+        "when": decision.when,
+        MLFLOW_RUN_NOTE: decision.reason,
+    }
+    return {key: str(value)[:TAG_LENGTH] for key, value in tags.items() if value is not None}
+
+
+def apply(decision_log: DecisionLog) -> None:
+    """Set the aliases and tags that the last decision asks for, and end its run.
+
+    Another process may commit a decision meanwhile: the alias is right if, after it was set, no
+    further decision is in the log. Versions that were deleted meanwhile are left out.
+    """
+    while True:
+        latest = mlflow.get_run(decision_log.run_ids()[-1])
+        champion = champion_after(latest)
+        if champion and find_version(champion):
+            set_alias(CHAMPION, champion)
+        if decision_log.run_ids()[-1] == latest.info.run_id:
+            break
+    version = latest.data.tags.get("version")
+    if version and find_version(int(version)):
+        _mark(int(version), latest)
+    mlflow.MlflowClient().set_terminated(latest.info.run_id)
+
+
+def _mark(version: int, decision: Run) -> None:
+    """Let a version tell which decision was made on it."""
+    client = mlflow.MlflowClient()
+    tags = decision.data.tags
+    client.set_model_version_tag(MODEL, str(version), "decision", decision.info.run_id)
+    client.set_model_version_tag(MODEL, str(version), "outcome", tags["outcome"])
+    challenger, is_promotion = version_of(CHALLENGER), "study" in tags
+    if version == champion_after(decision):
+        if challenger and (is_promotion or challenger == version):
+            client.delete_registered_model_alias(MODEL, CHALLENGER)
+    elif is_promotion:
+        set_alias(CHALLENGER, version)
