@@ -29,8 +29,7 @@ def check_jobs(loader: ConfigLoader, config: DictConfig, overrides: Overrides) -
         overrides: of the sweep.
 
     Raises:
-        ConfigError: if a value has the wrong type or is outside its limits.
-        HydraException: if a job cannot be composed.
+        ConfigError: if there is no such key or choice, or if a value is none for its key.
     """
     checked = {k: o for k, o in overrides.items() if k != "seed" and not o.is_delete()}
     choices: dict[str, list[str]] = {}

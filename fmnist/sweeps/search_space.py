@@ -54,11 +54,7 @@ def search_space(config: DictConfig, overrides: Overrides) -> SearchSpace:
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """Return what Optuna draws from for an override that sweeps.
-
-    Raises:
-        ConfigError: if it cannot be drawn from.
-    """
+    """Return what Optuna draws the values of an override from."""
     sweep = override.value()
     try:
         if isinstance(sweep, IntervalSweep):
@@ -79,7 +75,7 @@ def as_typed(values: Values) -> dict[str, str]:
 
 
 def overrides_of(values: Values) -> list[str]:
-    """Return the overrides by which a job gets these values."""
+    """Return the overrides that set these values."""
     return [f"{key}={value}" for key, value in as_typed(values).items()]
 
 

@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 class SearchSweeper(StudySweeper):
     """Lets Optuna suggest trials batch by batch, then runs the best over fresh seeds.
 
-    Args:
-        trials: how many.
-        batch: how many are suggested before the first of them has ended.
-        fresh_seeds: for the best and for the start; no trial had them.
-        sampler: of Optuna, described by its `_target_`; gets a seed.
-        pruner: likewise; the jobs ask it which trials end early.
-        params: what is searched, as overrides; the command line replaces them.
+    The arguments are explained in conf/hydra/sweeper/optuna.yaml.
     """
 
     def __init__(
