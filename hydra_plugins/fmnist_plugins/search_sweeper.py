@@ -84,7 +84,8 @@ class SearchSweeper(StudySweeper):
 
         record = journal.read(self.folder)
         if best := best_trial(record.trials):
-            variant = variant_name(as_recorded(self.config, best.params), list(best.params))
+            params = as_recorded(self.config, best.params)
+            variant = variant_name(params, list(self.space.distributions))
             search_results.name_variant(study, variant, best.variant)
         search_results.conclude(study, record, study_comparison.conclude(study, status))
 
