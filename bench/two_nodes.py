@@ -21,7 +21,7 @@ HEAD, WORKER = "head", "worker"
 HOSTS = {HEAD: 1, WORKER: 2}  # the last number of their addresses
 RAY, STORE = "10.87.1", "10.87.2"  # the networks of the two links
 RAY_PORT, STORE_PORT = 6379, 5000
-LONGEST = 120.0  # seconds that anything may take to start
+START_TIMEOUT = 120.0  # seconds
 VARIABLES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -33,10 +33,10 @@ VARIABLES = {
 
 @dataclass
 class TwoNodes:
-    """The cluster; what its processes write lies in `folder`, which both hosts see."""
+    """The cluster; its processes write into `folder`, which both hosts see."""
 
     folder: Path
-    ray: str  # the folder of Ray's sockets, whose paths may have 107 characters
+    ray: str  # the folder of Ray's sockets, whose paths may have 107 characters at most
     environment: dict[str, str]
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -71,11 +71,10 @@ class TwoNodes:
 
     def begin_node(self, host: str, processors: int = 1) -> None:
         """Let a host join the cluster, and wait until it has."""
-        where = f"--address={RAY}.{HOSTS[HEAD]}:{RAY_PORT}"
+        options = f"--address={RAY}.{HOSTS[HEAD]}:{RAY_PORT}"
         if host == HEAD:
-            where = f"--head --port={RAY_PORT} --include-dashboard=false"
-            where += f" --temp-dir={self.ray}"
-        command = [*_tool("ray"), "start", "--block", *where.split()]
+            options = f"--head --port={RAY_PORT} --include-dashboard=false --temp-dir={self.ray}"
+        command = [*_tool("ray"), "start", "--block", *options.split()]
         command += [f"--node-ip-address={RAY}.{HOSTS[host]}", f"--num-cpus={processors}"]
         command += ["--object-store-memory=100000000", "--disable-usage-stats"]
         process = self.on(host, command, f"{host}.log")
@@ -96,44 +95,48 @@ class TwoNodes:
 
     def kill(self, host: str) -> int:
         """Kill every process of a host, as a loss of power does; return how many there were."""
-        listed = ["ip", "netns", "pids", _namespace(host)]
-        killed = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+        command = ["ip", "netns", "pids", _namespace(host)]
+        killed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         for number in killed:
             with suppress(ProcessLookupError):
                 os.kill(int(number), signal.SIGKILL)
         return len(killed)
 
     def link(self, state: str) -> None:
-        """Cut ("down") or mend ("up") the worker's link to the tracking server."""
+        """Cut ("down") or restore ("up") the worker's link to the tracking server."""
         _ip("-n", _namespace(WORKER), "link", "set", "store", state)
 
 
 @contextmanager
 def two_nodes(folder: Path) -> Iterator[TwoNodes]:
-    """Set up both hosts, Ray on them and the tracking server; remove all of it in the end."""
+    """Set up both hosts, Ray on them and the tracking server; remove it all in the end."""
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
-    own = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     with ExitStack() as cleanup:
         ray = cleanup.enter_context(TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
-        variables = own | VARIABLES | {"RAY_AUTH_TOKEN_PATH": str(token)}
+        variables = inherited | VARIABLES | {"RAY_AUTH_TOKEN_PATH": str(token)}
         cluster = TwoNodes(folder, ray, variables)
         for host in HOSTS:
             _ip("netns", "add", _namespace(host))
             cleanup.callback(_ip, "netns", "delete", _namespace(host))
             cleanup.callback(cluster.kill, host)
             _ip("-n", _namespace(host), "link", "set", "lo", "up")
-        for name, network in (("ray", RAY), ("store", STORE)):
-            ends = {host: f"name {name} netns {_namespace(host)}".split() for host in HOSTS}
-            _ip("link", "add", *ends[HEAD], "type", "veth", "peer", *ends[WORKER])
-            for host, number in HOSTS.items():
-                inside = ("-n", _namespace(host))
-                _ip(*inside, "address", "add", f"{network}.{number}/24", "dev", name)
-                _ip(*inside, "link", "set", name, "up")
+        _link_hosts("ray", RAY)
+        _link_hosts("store", STORE)
         cluster.begin_server()
         for host in HOSTS:
             cluster.begin_node(host)
         yield cluster
+
+
+def _link_hosts(name: str, network: str) -> None:
+    ends = {host: f"name {name} netns {_namespace(host)}".split() for host in HOSTS}
+    _ip("link", "add", *ends[HEAD], "type", "veth", "peer", *ends[WORKER])
+    for host, number in HOSTS.items():
+        inside = ("-n", _namespace(host))
+        _ip(*inside, "address", "add", f"{network}.{number}/24", "dev", name)
+        _ip(*inside, "link", "set", name, "up")
 
 
 def _namespace(host: str) -> str:
@@ -152,7 +155,7 @@ def _ip(*arguments: str) -> None:
 
 
 def _wait(ready: Callable[[], bool], process: subprocess.Popen[str], name: str) -> None:
-    until = time.monotonic() + LONGEST
+    until = time.monotonic() + START_TIMEOUT
     while not ready():
         if process.poll() is not None or time.monotonic() > until:
             raise TimeoutError(f"{name} does not start")

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist.common.errors import ConfigError, one_line
@@ -29,8 +29,7 @@ def check_jobs(loader: ConfigLoader, config: DictConfig, overrides: Overrides) -
         overrides: of the sweep.
 
     Raises:
-        ConfigError: if a value has the wrong type or is outside its limits.
-        HydraException: if a job cannot be composed.
+        ConfigError: if there is no such key or choice, or if a value is none for its key.
     """
     checked = {k: o for k, o in overrides.items() if k != "seed" and not o.is_delete()}
     choices: dict[str, list[str]] = {}
@@ -39,10 +38,12 @@ def check_jobs(loader: ConfigLoader, config: DictConfig, overrides: Overrides) -
         options = loader.get_group_options(override.key_or_group)
         (choices if options else values)[key] = bounding_values(override)
         for choice in choices.get(key, ()):
-            if choice not in options:
+            if override.is_sweep_override() and choice not in options:
                 group = override.key_or_group
                 raise ConfigError(f"{group}={choice}: choose one of {', '.join(options)}")
     for composed in _compositions(loader, config, overrides, choices):
+        with read_write(composed), open_dict(composed):
+            del composed["hydra"]
         for key, typed in values.items():
             for value in typed:
                 _check_value(composed, overrides[key], parsed_value(value))
@@ -76,7 +77,7 @@ def _check_value(config: DictConfig, override: Override, value: Any) -> None:
         return
     key = override.key_or_group
     try:
-        OmegaConf.update(config, key, value, force_add=override.is_add())
+        OmegaConf.update(config, key, value, force_add=override.is_add() or override.is_force_add())
     except OmegaConfBaseException as error:
         raise ConfigError(one_line(error)) from error
     parent, _, name = key.rpartition(".")

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from fmnist.common.errors import TrainingError, is_user_error, one_line
 from fmnist.sweeps.job_state import JobError, JobState
-from fmnist.sweeps.journal import pruner_of
 from fmnist.tracking.job_context import JobContext
 
 if TYPE_CHECKING:
@@ -68,12 +67,18 @@ class StudyJob:
         reporter = JobReporter(JobState(number, context.overrides), self.sweep_dir)
         with reporter.listening(jobs_at_once=self.jobs_at_once):
             try:
-                pruner = None if trial is None else pruner_of(self.sweep_dir, trial)
-                objective = self.task(config, Job(context, pruner))
+                objective = self.task(config, Job(context, self._pruner(trial)))
             except Exception as error:
                 raise self._reported(reporter, error) from error
         reporter.report(ended=True, objective=objective)
         return objective
+
+    def _pruner(self, trial: int | None) -> "Pruner | None":
+        if trial is None:
+            return None
+        from fmnist.sweeps import journal  # only now: it imports Optuna
+
+        return journal.pruner_of(self.sweep_dir, trial)
 
     def _reported(self, reporter: "JobReporter", error: Exception) -> Exception:
         """Report an error; return what the command that began the sweep gets."""

@@ -21,31 +21,18 @@ class JobError(FmnistError):
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job is.
+    """How far a job is."""
 
-    Attributes:
-        number: from 0; Hydra names its folder so.
-        overrides: of the job.
-        epoch: the last one that is done, from 1; 0: none.
-        epochs: how many there are at most; 0 before the first is done.
-        val_accuracy: after that epoch.
-        warnings: a line each.
-        ended: whether it has ended.
-        objective: its result; None if it failed.
-        error: why it failed, one line.
-        diverged: whether it failed because training diverged.
-    """
-
-    number: int
+    number: int  # from 0; Hydra names its folder so
     overrides: tuple[str, ...]
-    epoch: int = 0
-    epochs: int = 0
-    val_accuracy: float | None = None
-    warnings: tuple[str, ...] = ()
+    epoch: int = 0  # the last one that is done, from 1; 0: none
+    epochs: int = 0  # how many there are at most; 0 before the first is done
+    val_accuracy: float | None = None  # after that epoch
+    warnings: tuple[str, ...] = ()  # a line each
     ended: bool = False
-    objective: float | None = None
-    error: str | None = None
-    diverged: bool = False
+    objective: float | None = None  # its result; None if it failed
+    error: str | None = None  # why it failed, one line
+    diverged: bool = False  # it failed because training diverged
 
     def save(self, sweep_dir: str) -> None:
         """Write the state into the folder of the sweep."""

@@ -34,17 +34,11 @@ PARTS = ("tracking", "study", "promotion")
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a sweep is going to do.
+    """What a sweep is going to do."""
 
-    Attributes:
-        design: the question, stated before the first job.
-        jobs: how many are planned; a search adds its runs over fresh seeds when it has a best.
-        trials: how many of these are trials of a search.
-    """
-
-    design: "StudyDesign"
-    jobs: int
-    trials: int = 0
+    design: "StudyDesign"  # the question, stated before the first job
+    jobs: int  # a search adds its runs over fresh seeds when it has a best trial
+    trials: int = 0  # how many of the jobs are trials of a search
 
 
 class StudySweeper(Sweeper):

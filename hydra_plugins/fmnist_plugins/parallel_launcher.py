@@ -25,7 +25,7 @@ class ParallelLauncher(Launcher):
     from its last epoch; a job whose process dies once more, alone, has failed.
 
     Args:
-        n_jobs: how many at once; -1: as many as the threads of each leave processors for.
+        n_jobs: jobs at once; -1: the processors divided by the threads of a job.
         options: of joblib.Parallel.
     """
 
@@ -35,11 +35,7 @@ class ParallelLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra gives.
-
-        Raises:
-            ConfigError: if joblib is not installed, or if the number of jobs is none.
-        """
+        """Set up Hydra's joblib launcher, if it is installed."""
         if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
             other = "or one after another: hydra/launcher=basic"
             raise ConfigError(f"hydra/launcher=joblib: {NOT_INSTALLED}, {other}")

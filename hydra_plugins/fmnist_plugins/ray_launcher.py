@@ -23,10 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def check_address(address: Any) -> None:
-    """Refuse an address at which nothing answers, for which Ray would wait minutes.
+    """Refuse HOST:PORT where nothing answers, for which Ray would wait minutes.
 
-    Raises:
-        ConfigError: if it is one, HOST:PORT; other ways to name a cluster are left to Ray.
+    Other ways to name a cluster are left to Ray.
     """
     host, _, port = str(address).rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
@@ -54,11 +53,7 @@ class ClusterLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra gives.
-
-        Raises:
-            ConfigError: if Ray is not installed, or if no cluster answers at the address.
-        """
+        """Take what Hydra gives, if Ray is installed and the cluster answers."""
         if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
             other = "or one after another: hydra/launcher=basic"
             raise ConfigError(f"hydra/launcher=ray: {NOT_INSTALLED}, {other}")

@@ -30,33 +30,33 @@ CUT = 30  # seconds
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with two_nodes(tmp_path_factory.mktemp("cluster")) as made:
-        yield made
+    with two_nodes(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
-def asked(cluster, question):
+def query(cluster, sql):
     """What the tracking server's database answers."""
     with closing(sqlite3.connect(f"file:{cluster.folder}/server.db?mode=ro", uri=True)) as database:
-        return database.execute(question).fetchall()
+        return database.execute(sql).fetchall()
 
 
 def tags(cluster, key):
     """The tag of each run, by its seed."""
-    question = f"""
+    sql = f"""
         SELECT params.value, tags.value FROM tags JOIN params USING (run_uuid)
         WHERE tags.key = '{key}' AND params.key = 'seed' ORDER BY params.value
     """
-    return dict(asked(cluster, question))
+    return dict(query(cluster, sql))
 
 
-def wait_until(true, process, seconds=120):
+def wait_until(true, process, seconds=480):
     until = time.monotonic() + seconds
     while not true():
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
 
 
-def begun(cluster, seeds):
+def start_sweep(cluster, seeds):
     """A sweep, and its folder."""
     sweep = cluster.folder / f"sweep{seeds[0]}"
     both = ",".join(map(str, seeds))
@@ -71,48 +71,48 @@ def epochs_on_worker(cluster, seeds, sweep):
     return {seed: epoch for seed, epoch in done.items() if seed in here}
 
 
-def under_way_on_worker(cluster, process, seeds, sweep):
-    """The seed of the job that the worker is in the midst of, and its epoch."""
+def running_on_worker(cluster, process, seeds, sweep):
+    """The seed of the job that the worker is in the middle of, and its epoch."""
 
-    def under_way():
+    def running():
         epochs = epochs_on_worker(cluster, seeds, sweep)
         return {seed: epoch for seed, epoch in epochs.items() if 5 < epoch < EPOCHS - 50}
 
-    wait_until(under_way, process)
-    [found] = under_way().items()
-    return found
+    wait_until(running, process)
+    [job] = running().items()
+    return job
 
 
 def test_nothing_is_lost_if_a_link_is_cut_and_a_node_dies(cluster, tmp_path):
-    process, sweep = begun(cluster, CUT_OFF)
-    cut_off, epoch = under_way_on_worker(cluster, process, CUT_OFF, sweep)
+    process, sweep = start_sweep(cluster, CUT_OFF)
+    cut_off, epoch = running_on_worker(cluster, process, CUT_OFF, sweep)
     cluster.link("down")
     time.sleep(CUT)
     assert epochs_on_worker(cluster, CUT_OFF, sweep)[cut_off] > epoch + 1  # it trained on
     assert process.poll() is None
     cluster.link("up")
-    assert process.wait(timeout=120) == 0, cluster.log("train.log")
-    process, sweep = begun(cluster, KILLED)
-    killed, epoch = under_way_on_worker(cluster, process, KILLED, sweep)
+    assert process.wait(timeout=480) == 0, cluster.log("train.log")
+    process, sweep = start_sweep(cluster, KILLED)
+    killed, epoch = running_on_worker(cluster, process, KILLED, sweep)
     assert cluster.kill(WORKER) > 2
-    assert process.wait(timeout=240) == 0, cluster.log("train.log")
+    assert process.wait(timeout=960) == 0, cluster.log("train.log")
     hosts = tags(cluster, "host")
     assert (hosts[str(cut_off)], hosts[str(killed)]) == (WORKER, HEAD)
     assert tags(cluster, "resumed") == {str(killed): "1"}
-    own = (sweep / str(KILLED.index(killed)) / "train.log").read_text()
-    assert epoch <= int(re.search(r"goes on after epoch (\d+) of", own)[1]) < EPOCHS
-    points = asked(
+    log = (sweep / str(KILLED.index(killed)) / "train.log").read_text()
+    assert epoch <= int(re.search(r"goes on after epoch (\d+) of", log)[1]) < EPOCHS
+    points = query(
         cluster,
         "SELECT key, count(*), count(DISTINCT run_uuid || step) FROM metrics "
         "WHERE key IN ('loss', 'val_accuracy') GROUP BY key",
     )
     every = len(CUT_OFF + KILLED) * EPOCHS
     assert points == [("loss", every, every), ("val_accuracy", every, every)]
-    assert asked(cluster, "SELECT status, count(*) FROM runs GROUP BY status") == [
+    assert query(cluster, "SELECT status, count(*) FROM runs GROUP BY status") == [
         ("FINISHED", len(CUT_OFF + KILLED) + 2)  # and the two sweeps
     ]
     both = f"seed={cut_off},{killed}"
-    done = train("-m", *JOBS, both, "training.threads=1", folder=tmp_path)
+    done = train("-m", *JOBS, both, "training.threads=1", folder=tmp_path, timeout=960)
     assert done.returncode == 0, done.stderr
     for key in ("weights.digest.last", "weights.digest.best"):
         runs = [run for run in runs_in(tmp_path) if "seed" in run.data.params]
@@ -124,18 +124,18 @@ def test_what_fails_costs_only_itself_and_ctrl_c_leaves_nothing_running(cluster)
     sweep = cluster.folder / "stopped"
     command = (*JOBS, "training.batch_size=32,100000", "seed=11", f"hydra.sweep.dir={sweep}")
     process = cluster.train(*command, log="stopped.log")
-    under_way = sweep / "jobs" / "0.json"
-    wait_until(lambda: under_way.exists() and json.loads(under_way.read_text())["epoch"], process)
+    state = sweep / "jobs" / "0.json"
+    wait_until(lambda: state.exists() and json.loads(state.read_text())["epoch"], process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=240) == 130
     assert cluster.log("stopped.log").endswith("the same command, typed again\n")
     others = "SELECT status, count(*) FROM runs WHERE status != 'FINISHED' GROUP BY status"
-    assert dict(asked(cluster, others)) == {"KILLED": 2}
+    assert dict(query(cluster, others)) == {"KILLED": 2}
     again = cluster.train(*command[:-1], f"hydra.sweep.dir={sweep}-again", log="again.log")
-    assert again.wait(timeout=120) == 1
+    assert again.wait(timeout=480) == 1
     printed = cluster.log("again.log")
     assert " goes on: what is finished" in printed
     assert "error: 1 of 2 jobs failed" in printed and "job 1/2" in printed
     assert "training.batch_size=100000: must be at most the" in printed.rpartition("failed:")[2]
-    assert dict(asked(cluster, others)) == {"FAILED": 1}
+    assert dict(query(cluster, others)) == {"FAILED": 1}
     assert tags(cluster, "resumed")["11"] == "1"

@@ -37,7 +37,7 @@ def digests(folder):
     }
 
 
-def reached(folder, number, epoch):
+def wait_for_epoch(folder, number, epoch):
     path = folder / "output" / "jobs" / f"{number}.json"
     until = time.monotonic() + 480
     while not (path.exists() and json.loads(path.read_text())["epoch"] >= epoch):
@@ -59,7 +59,7 @@ def test_a_killed_job_goes_on_and_all_come_to_the_weights_they_have_alone(
     tmp_path, one_after_another
 ):
     process = started(tmp_path, *AT_ONCE, "model=selu_dropout,relu")
-    reached(tmp_path, 0, 10)
+    wait_for_epoch(tmp_path, 0, 10)
     both = workers(process)
     assert len(both) == 2
     [victim] = [
@@ -81,7 +81,7 @@ def test_a_killed_job_goes_on_and_all_come_to_the_weights_they_have_alone(
     assert "epoch 10/" in log and "epoch 10/" not in output
 
 
-def test_what_fails_or_always_dies_costs_only_itself_and_all_of_it_is_told(tmp_path):
+def test_what_fails_or_always_dies_costs_only_itself_and_is_listed(tmp_path):
     swept = ("optimizer.learning_rate=0.01,1e10", "training.batch_size=32,100000,16")
     process = started(tmp_path, "-m", "hydra/launcher=joblib", *QUICK, *swept)
     always_killed = tmp_path / "output" / "0" / "running.lock"
@@ -116,7 +116,7 @@ def test_what_fails_or_always_dies_costs_only_itself_and_all_of_it_is_told(tmp_p
 def test_a_stopped_sweep_leaves_nothing_running_and_goes_on(tmp_path, one_after_another):
     command = ("-m", "+experiment=quick", *JOBS, "model=selu_dropout")  # which is done by joblib
     process = started(tmp_path, *command)
-    reached(tmp_path, 0, 10)
+    wait_for_epoch(tmp_path, 0, 10)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130

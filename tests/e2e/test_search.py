@@ -96,7 +96,7 @@ def test_each_trial_is_a_run_and_a_pruned_one_ends_early_and_in_order(search):
     assert 0 < stopped < TRIALS
 
 
-def test_the_best_is_tried_anew_and_its_luck_is_told(search):
+def test_the_best_is_run_over_fresh_seeds_and_its_luck_is_reported(search):
     folder, _, printed = search
     journal = open_study(str(folder / "again"))
     best, began = journal.best_trial, journal.trials[0]

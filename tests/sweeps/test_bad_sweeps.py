@@ -39,8 +39,9 @@ SEARCHES = [
         "model.width: a search starts with what is configured, 100; that is none of 16, 32: add it",
     ),
     ("'model=choice(relu,foo)'", "model=foo: choose one of batch_norm,"),
-    ("'model.depth=interval(9,1)'", "cannot be searched: `low <= high` must"),
-    ("'foo=range(1,3)'", "foo: no such key; there are data, model, optimizer"),
+    ("'model.depth=interval(1,9)'", "model.depth: Value '1.0' of type 'float' could not be"),
+    ("'model.dropout_rate=interval(0.5,0.1)'", "cannot be searched: `low <= high` must"),
+    ("'foo=range(1,3)'", "foo: no such key; there are"),
     ("'callbacks.checkpoint.monitor=choice(loss,0)'", "monitor: a search starts with what is"),
 ]
 ROWS = SWEEPS + [(f"+experiment=search {typed}", words) for typed, words in SEARCHES]

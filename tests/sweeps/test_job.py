@@ -41,7 +41,7 @@ def log_and_return(config, job):
     return 0.9 if job.context.study_run_id == "study" else 0.0
 
 
-def test_a_job_is_told_its_study_and_reports_epochs_warnings_and_result(run_job, tmp_path):
+def test_a_job_knows_its_study_and_reports_epochs_warnings_and_result(run_job, tmp_path):
     assert run_job(log_and_return, number=3) == 0.9
     state = find(str(tmp_path), 3)
     assert (state.epoch, state.epochs, state.val_accuracy) == (2, 9, 0.5)

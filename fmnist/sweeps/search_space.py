@@ -30,17 +30,11 @@ START = "start"  # the variant with which a search starts
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What the trials of a search have in common, and what they differ in.
+    """What the trials of a search have in common, and what they differ in."""
 
-    Attributes:
-        fixed: the overrides of all trials.
-        distributions: what Optuna draws each key from.
-        start: the configured value of each key, one of the choices where there are choices.
-    """
-
-    fixed: list[str]
-    distributions: dict[str, BaseDistribution]
-    start: Values
+    fixed: list[str]  # the overrides of all trials
+    distributions: dict[str, BaseDistribution]  # what Optuna draws each key from
+    start: Values  # the configured value of each key, one of the choices where there are choices
 
 
 def search_space(config: DictConfig, overrides: Overrides) -> SearchSpace:
@@ -60,11 +54,7 @@ def search_space(config: DictConfig, overrides: Overrides) -> SearchSpace:
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """Return what Optuna draws from for an override that sweeps.
-
-    Raises:
-        ConfigError: if it cannot be drawn from.
-    """
+    """Return what Optuna draws the values of an override from."""
     sweep = override.value()
     try:
         if isinstance(sweep, IntervalSweep):
@@ -85,7 +75,7 @@ def as_typed(values: Values) -> dict[str, str]:
 
 
 def overrides_of(values: Values) -> list[str]:
-    """Return the overrides by which a job gets these values."""
+    """Return the overrides that set these values."""
     return [f"{key}={value}" for key, value in as_typed(values).items()]
 
 

@@ -5,7 +5,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from fmnist.common.errors import ConfigError
 from fmnist.config.schema import Metric, Study
-from fmnist.sweeps.search import as_recorded, as_typed, search_design, search_space
+from fmnist.sweeps.search_space import as_recorded, as_typed, search_design, search_space
 
 OPTUNA = ("hydra/sweeper=optuna", "optimizer=momentum")
 

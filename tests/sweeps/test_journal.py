@@ -5,8 +5,14 @@ from optuna.distributions import FloatDistribution
 
 from fmnist.reports.search_report import TrialState, best_trial
 from fmnist.sweeps.job_state import JobState
-from fmnist.sweeps.journal import PRUNED_AFTER, continue_journal, open_study, read
-from hydra_plugins.fmnist_plugins.search_sweeper import record_trial
+from fmnist.sweeps.journal import (
+    PRUNED_AFTER,
+    better_trial,
+    continue_journal,
+    open_study,
+    read,
+    record_trial,
+)
 
 
 @pytest.fixture
@@ -35,6 +41,7 @@ def test_only_what_neither_finished_nor_was_pruned_nor_diverged_has_failed(study
     assert record_trial(study, 5, None) is False
     states = [trial.state.name for trial in study.trials]
     assert states == ["COMPLETE", "PRUNED", "PRUNED", "FAIL", "FAIL", "FAIL"]
+    assert better_trial(study) is None  # the start is the best
     record = read(str(tmp_path))
     assert [trial.state for trial in record.trials] == [
         TrialState.finished,
