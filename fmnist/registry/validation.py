@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -10,13 +11,12 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.models import Model
 
 from fmnist.common.errors import ModelError
-from fmnist.common.startup import importing_tensorflow
 from fmnist.config.instantiate import instantiate
 from fmnist.data.datasets import Dataset
 from fmnist.evidence.comparison import METRICS, StudyDesign, Variant
 from fmnist.evidence.predictions import VALIDATION, Predictions, accuracy_by_class
 from fmnist.registry.decision import Check, Evidence
-from fmnist.registry.safe_loading import brings_our_code
+from fmnist.registry.safe_loading import has_our_code, load_pyfunc
 from fmnist.tracking.artifacts import artifact
 from fmnist.tracking.model import DIGEST_TAG, SHOWN, verified
 from fmnist.tracking.run_config import data_of_run
@@ -76,19 +76,14 @@ def _checks_of_files(folder: Path, run: Run) -> Iterator[Check]:
     if logged is None:
         yield Check("predictions", False, f"its run logged no {VALIDATION}")
         return
-    with importing_tensorflow():
-        from fmnist.training import served_model, trainer  # TensorFlow takes seconds to import
-
-    served = served_model.load(folder)
-    yield _check_predictions(
-        trainer.predict(served.model, dataset.validation), dataset, logged, run
-    )
-    answers = served.predict(dataset.validation.images)
+    code = "ours, byte for byte" if has_our_code(folder) else "not ours, and was not executed"
+    model = load_pyfunc(folder)
+    yield _check_predictions(model.get_raw_model(), dataset, logged, run)
+    answers = model.predict(dataset.validation.images)
     named = tuple(answers.columns) == dataset.class_names
     same = named and np.allclose(answers.to_numpy(), logged.probabilities, rtol=1e-3, atol=1e-5)
-    code = "ours, byte for byte" if brings_our_code(folder) else "not ours, and was not executed"
-    found = "the same, by name of class" if same else "not the same"
-    yield Check("answers", bool(same), f"{found}; the code that it brings for others is {code}")
+    found = "the same, by name of class" if same else "other answers"
+    yield Check("answers", bool(same), f"{found}; the code in the model is {code}")
 
 
 def dataset_of(run: Run) -> Dataset:
@@ -133,11 +128,11 @@ def _check_signature(folder: Path, dataset: Dataset) -> Check:
     return Check("signature", passed, found)
 
 
-def _check_predictions(
-    probabilities: np.ndarray, dataset: Dataset, logged: Predictions, run: Run
-) -> Check:
+def _check_predictions(model: Any, dataset: Dataset, logged: Predictions, run: Run) -> Check:
+    from fmnist.training import trainer  # TensorFlow takes seconds to import
     from fmnist.training.devices import processor
 
+    probabilities = trainer.predict(model, dataset.validation)
     if not np.array_equal(dataset.validation.labels, logged.labels):
         return Check("predictions", False, "those it logged are of other images")
     images = len(probabilities)

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,6 @@ from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FIL
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from fmnist.common.errors import ModelError, one_line
-from fmnist.common.startup import importing_tensorflow
 from fmnist.data.datasets import Dataset
 from fmnist.tracking.store import if_there
 from fmnist.training import devices
@@ -124,17 +122,6 @@ def _download(uri: str, target: str) -> Path:
     for compiled in [*folder.rglob("__pycache__"), *folder.rglob("*.pyc")]:
         shutil.rmtree(compiled) if compiled.is_dir() else compiled.unlink(missing_ok=True)
     return folder
-
-
-def load_pyfunc(folder: Path) -> Any:
-    """Load the model in a folder as MLflow serves it, by its own code, and forget the folder."""
-    path = sys.path.copy()
-    sys.modules.pop(LOADER, None)  # another model's
-    try:
-        with importing_tensorflow():
-            return pyfunc.load_model(str(folder))
-    finally:
-        sys.path[:] = path
 
 
 def digest(folder: Path) -> str:

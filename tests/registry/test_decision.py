@@ -67,8 +67,9 @@ def test_what_is_decided_and_said(incumbent, found, check, outcome, reason):
     champion = 1 if incumbent is CHAMPION else None
     challenger = candidate("challenger", "selu", 2)
     decision = decide(challenger, evidence, [GOOD, check], champion)
-    assert decision[0] == Outcome(outcome)
-    assert decision[1].startswith(reason)
+    assert decision.outcome == Outcome(outcome)
+    assert decision.reason.startswith(reason)
+    assert decision.champion == (2 if outcome == "promoted" else champion)
 
 
 @pytest.mark.parametrize(

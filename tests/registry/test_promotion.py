@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow.entities import Run
 
@@ -23,6 +24,7 @@ from fmnist.registry.decision_log import EXPERIMENT, MODEL, find_decision_log, o
 from fmnist.registry.rollback import rollback
 from fmnist.registry.validation import predictions_of, validate
 from fmnist.tracking import studies
+from fmnist.tracking.model import digest
 from fmnist.tracking.store import Store
 from fmnist.tracking.tags import STUDY_TAG
 
@@ -190,14 +192,12 @@ def test_an_incomplete_variant_is_refused(store):
 
 
 def altered(run) -> None:
-    model = Path(client().get_logged_model(versions.logged_model_id(run)).artifact_location[7:])
-    with (model / "MLmodel").open("a") as file:
+    with (folder_of(run) / "MLmodel").open("a") as file:
         file.write("# harmless?\n")
 
 
 def missing(run) -> None:
-    model = client().get_logged_model(versions.logged_model_id(run)).artifact_location[7:]
-    shutil.rmtree(model)
+    shutil.rmtree(folder_of(run))
 
 
 def other_predictions(run) -> None:
@@ -418,3 +418,44 @@ def test_the_criteria_stand_in_conf():
     assert schema.promotion(alpha=0.01, min_effect=None).alpha == 0.01
     with pytest.raises(schema.ConfigError, match=r"promotion.alpha=2.0: must be above 0 and below"):
         schema.promotion(alpha=2.0)
+
+
+def folder_of(run: Run) -> Path:
+    model = client().get_logged_model(versions.logged_model_id(run))
+    return Path(model.artifact_location.removeprefix("file://"))
+
+
+def sign_again(run: Run) -> None:
+    """Let the store agree to a changed model, as whoever may write to it can."""
+    changed = digest(folder_of(run))
+    client().set_tag(run.info.run_id, "model.digest", changed)
+    for version in client().search_model_versions(f"run_id = '{run.info.run_id}'"):
+        client().set_model_version_tag(MODEL, version.version, "model.digest", changed)
+
+
+def test_code_in_a_model_is_not_executed(store, tmp_path):
+    promote(store, 0)
+    run = run_of(1)
+    code = folder_of(run) / "code"
+    for name in ("served_model.py", "keras.py"):
+        (code / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    sign_again(run)
+    _, model = versions.load_champion()
+    assert list(model.predict(np.zeros((1, 8, 8), np.uint8)).columns) == list("0123456789")
+    answers = validate(f"models:/{MODEL}/1", run.info.run_id, Evidence())[-1]
+    assert answers.passed and "not ours, and was not executed" in answers.found
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_that_holds_code_is_refused(store, tmp_path):
+    import keras
+
+    promote(store, 0)
+    run = run_of(1)
+    harmful = keras.Sequential([keras.Input((8, 8)), keras.layers.Lambda(lambda x: x)])
+    harmful.save(folder_of(run) / "data" / "model.keras")
+    sign_again(run)
+    with pytest.raises(PromotionError, match=r"version 1: its model cannot be loaded: .*Lambda"):
+        versions.load_champion()
+    refused = validate(f"models:/{MODEL}/1", run.info.run_id, Evidence())[-1]
+    assert not refused.passed and "its model cannot be loaded" in refused.found
