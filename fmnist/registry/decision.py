@@ -113,7 +113,7 @@ class Decision:
     @property
     def candidates(self) -> list[Candidate]:
         """The incumbent, if there is one, and the challenger."""
-        return [side for side in (self.evidence.incumbent, self.challenger) if side]
+        return [candidate for candidate in (self.evidence.incumbent, self.challenger) if candidate]
 
 
 def beats(difference: PairedDifference, criteria: Promotion) -> bool:

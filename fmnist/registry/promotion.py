@@ -139,8 +139,8 @@ def _changed_criteria(criteria: Promotion) -> list[str]:
 def _with_test_accuracy(decision: Decision, metric: str) -> Decision:
     """Add the test accuracy of the models, now that it cannot influence the decision."""
     accuracies = {
-        side.role: mlflow.get_run(side.run_id).data.metrics.get(METRICS[metric])
-        for side in decision.candidates
+        candidate.role: mlflow.get_run(candidate.run_id).data.metrics.get(METRICS[metric])
+        for candidate in decision.candidates
     }
     known = {role: value for role, value in accuracies.items() if value is not None}
     return dataclasses.replace(decision, test_accuracy=known)

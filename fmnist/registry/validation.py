@@ -43,8 +43,8 @@ def check_seeds(variant: Variant, design: StudyDesign) -> Check:
     """Check that every run of a variant finished."""
     missing = [f"seed {seed} did not finish" for seed in design.seeds if seed not in variant.values]
     missing = missing or [f"{number} {status}" for status, number in variant.unfinished.items()]
-    found = ", ".join(missing) or f"{len(variant.values)} finished"
-    return Check("seeds", not missing, f"{variant.name}: {found}")
+    finding = ", ".join(missing) or f"{len(variant.values)} finished"
+    return Check("seeds", not missing, f"{variant.name}: {finding}")
 
 
 def _checks(uri: str, run_id: str, evidence: Evidence) -> Iterator[Check]:
@@ -82,8 +82,8 @@ def _checks_of_files(folder: Path, run: Run) -> Iterator[Check]:
     answers = model.predict(dataset.validation.images)
     named = tuple(answers.columns) == dataset.class_names
     same = named and np.allclose(answers.to_numpy(), logged.probabilities, rtol=1e-3, atol=1e-5)
-    found = "the same, by name of class" if same else "other answers"
-    yield Check("answers", bool(same), f"{found}; the code in the model is {code}")
+    finding = "the same, by name of class" if same else "other answers"
+    yield Check("answers", bool(same), f"{finding}; the code in the model is {code}")
 
 
 def dataset_of(run: Run) -> Dataset:
@@ -106,26 +106,26 @@ def predictions_of(run_id: str) -> Predictions | None:
 def _check_metric(run: Run, metric: str) -> Check:
     """Check that the logged model is the one that was scored; it may be the best checkpoint."""
     logged = next((name for name in METRICS if name in run.data.metrics), None)
-    found = f"{metric}, which is the logged model's"
+    finding = f"{metric}, which is the logged model's"
     if logged != metric:
-        found = f"{metric} decided, but the logged model's is {logged}"
-    return Check("chosen by", logged == metric, found)
+        finding = f"{metric} decided, but the logged model's is {logged}"
+    return Check("chosen by", logged == metric, finding)
 
 
 def _check_data(run: Run, dataset: Dataset) -> Check:
     expected = run.data.tags["data.fingerprint"]
-    found = f"{dataset.name}, fingerprint {expected}"
+    finding = f"{dataset.name}, fingerprint {expected}"
     if dataset.fingerprint != expected:
-        found = f"it was trained on other data: {found}, but here it is {dataset.fingerprint}"
-    return Check("data", dataset.fingerprint == expected, found)
+        finding = f"it was trained on other data: {finding}, but here it is {dataset.fingerprint}"
+    return Check("data", dataset.fingerprint == expected, finding)
 
 
 def _check_signature(folder: Path, dataset: Dataset) -> Check:
     signature = Model.load(str(folder)).signature
     inputs = [(str(t.type), tuple(t.shape)) for t in signature.inputs.inputs] if signature else []
     passed = inputs == [("uint8", (-1, *dataset.image_shape))]
-    found = f"takes {inputs[0][0]} {inputs[0][1]}" if inputs else "has none"
-    return Check("signature", passed, found)
+    finding = f"takes {inputs[0][0]} {inputs[0][1]}" if inputs else "has none"
+    return Check("signature", passed, finding)
 
 
 def _check_predictions(model: Any, dataset: Dataset, logged: Predictions, run: Run) -> Check:
@@ -141,8 +141,8 @@ def _check_predictions(model: Any, dataset: Dataset, logged: Predictions, run: R
         return Check("predictions", True, f"for {images} validation images the same, bit for bit")
     trained_on = run.data.tags.get("processor", "an unknown processor")
     where = "" if trained_on == processor() else f" (on {processor()}; trained on {trained_on})"
-    found = f"for {differing} of {images} validation images other than when it was trained{where}"
-    return Check("predictions", False, found)
+    finding = f"for {differing} of {images} validation images other than when it was trained{where}"
+    return Check("predictions", False, finding)
 
 
 def _check_classes(
@@ -152,9 +152,9 @@ def _check_classes(
         return Check("classes", False, "there are no predictions of the incumbent to compare with")
     drops = accuracy_by_class(incumbent) - accuracy_by_class(predictions)
     worst = int(np.nanargmax(drops))
-    found = (
+    finding = (
         f"{predictions.class_names[worst]}: {0.0 - 100 * drops[worst]:+.1f} points against the "
         f"incumbent's model, the largest drop of all classes; {-100 * max_class_drop:+.1f} is "
         "allowed"
     )
-    return Check("classes", bool(drops[worst] <= max_class_drop), found)
+    return Check("classes", bool(drops[worst] <= max_class_drop), finding)

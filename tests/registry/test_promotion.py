@@ -50,8 +50,8 @@ def study_ids(store: Store) -> tuple[str, str]:
     return first, second
 
 
-def promote(store: Store, place: int, criteria: Promotion = CRITERIA, **options):
-    return promotion.promote(store, study_ids(store)[place], criteria, **options)
+def promote(store: Store, index: int, criteria: Promotion = CRITERIA, **options):
+    return promotion.promote(store, study_ids(store)[index], criteria, **options)
 
 
 def aliases() -> dict[str, int]:
@@ -226,8 +226,8 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "said"), REFUSALS)
-def test_a_spoilt_model_is_refused(store, spoil, said, capsys):
+@pytest.mark.parametrize(("spoil", "reason"), REFUSALS)
+def test_a_spoilt_model_is_refused(store, spoil, reason, capsys):
     promote(store, 0)
     promote(store, 1)
     # As a challenger that was deleted is not found at all, all are spoilt as earlier champions ...
@@ -235,18 +235,18 @@ def test_a_spoilt_model_is_refused(store, spoil, said, capsys):
     decision = rollback(store, None, "to see")
     assert decision.outcome is Outcome.refused and decision.champion == 2
     assert decision.reason.startswith("The champion stays version 2: 0.01 (version 1) is refused: ")
-    assert said in decision.reason and aliases()["champion"] == 2
+    assert reason in decision.reason and aliases()["champion"] == 2
     with pytest.raises(PromotionError, match="is refused"):
         promotion.show(store, decision)
     assert "| NO " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("spoil", "said"), REFUSALS[:4])
-def test_a_spoilt_challenger_is_refused(store, spoil, said):
+@pytest.mark.parametrize(("spoil", "reason"), REFUSALS[:4])
+def test_a_spoilt_challenger_is_refused(store, spoil, reason):
     chosen = promote(store, 0, dry_run=True).challenger.run_id
     spoil(mlflow.get_run(chosen))  # ... and, where that can be, as challengers
     decision = promote(store, 0)
-    assert decision.outcome is Outcome.refused and said in decision.reason
+    assert decision.outcome is Outcome.refused and reason in decision.reason
     assert aliases() == {"challenger": 1} and all_versions()[1]["outcome"] == "refused"
 
 
