@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fmnist.config.schema import Promotion
-from fmnist.evidence.comparison import Variant
 from fmnist.evidence.statistics import Estimate, PairedDifference
 from fmnist.reports.formatting import points, significance
 
@@ -124,16 +123,6 @@ def beats(difference: PairedDifference, criteria: Promotion) -> bool:
     return difference.estimate.mean >= criteria.min_effect and difference.p <= criteria.alpha
 
 
-def best(variants: Sequence[Variant]) -> Variant:
-    """Return the variant with the highest mean; of equals the first."""
-    return max(variants, key=lambda variant: variant.estimate.mean)
-
-
-def best_seed(variant: Variant) -> int:
-    """Return the seed of the variant's best run, by validation; of equals the first."""
-    return max(variant.values, key=lambda seed: variant.values[seed])
-
-
 def decide(
     challenger: Candidate, evidence: Evidence, checks: Sequence[Check], champion: int | None
 ) -> Decision:
@@ -145,14 +134,15 @@ def decide(
         checks: of the challenger's model.
         champion: the present version; None: there is none.
     """
-    stays = _champion_stays(champion, evidence.incumbent)
-    won, reason = _judge(challenger, evidence, champion)
-    outcome = Outcome.promoted if won else Outcome.kept
-    if won and (failed := _failed(checks)):
-        outcome, reason = Outcome.refused, f"{challenger} is refused: {failed}"
-    promoted = outcome is Outcome.promoted
-    reason = f"{challenger} is the champion now{reason}." if promoted else f"{stays}: {reason}."
-    version = challenger.version if promoted else champion
+    wins, reason = _judge(challenger, evidence, champion)
+    failed = _failed(checks)
+    if wins and not failed:
+        outcome, version = Outcome.promoted, challenger.version
+        reason = f"{challenger} is the champion now{reason}."
+    else:
+        outcome, version = Outcome.refused if wins else Outcome.kept, champion
+        reason = f"{challenger} is refused: {failed}" if wins else reason
+        reason = f"{_champion_stays(champion, evidence.incumbent)}: {reason}."
     return Decision(outcome, reason, version, champion, challenger, checks, evidence)
 
 

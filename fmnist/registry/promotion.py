@@ -17,8 +17,6 @@ from fmnist.registry.decision import (
     Decision,
     Evidence,
     Outcome,
-    best,
-    best_seed,
     decide,
 )
 from fmnist.registry.decision_log import MODEL, open_decision_log
@@ -67,7 +65,8 @@ def promote(
 def _challenging_variant(comparison: Comparison, first: bool) -> Variant:
     """Return the best variant; the baseline only where nothing is compared, or it ran alone."""
     finished = [variant for variant in comparison.variants if variant.values]
-    return best(finished if first else finished[1:] or finished)
+    choices = finished if first else finished[1:] or finished
+    return max(choices, key=lambda variant: variant.estimate.mean)
 
 
 def _evidence(
@@ -97,8 +96,9 @@ def _evidence(
 def _candidate(
     role: str, variant: Variant, run_id: str | None = None, version: int | None = None
 ) -> Candidate:
-    """Let a run stand for its variant; None: the best one."""
-    run_id = run_id or variant.run_ids[best_seed(variant)]
+    """Let a run stand for its variant; None: the best one by validation."""
+    best_seed = max(variant.values, key=lambda seed: variant.values[seed])
+    run_id = run_id or variant.run_ids[best_seed]
     seed = int(mlflow.get_run(run_id).data.params["seed"])
     return Candidate(role, variant.name, run_id, seed, version, variant.values, variant.estimate)
 

@@ -1,6 +1,7 @@
 """The registry changes its champion on evidence, validates the model, and keeps every decision."""
 
 import dataclasses
+import html
 import importlib.util
 import json
 import py_compile
@@ -121,7 +122,7 @@ def test_the_record_has_all_that_the_decision_rests_on(store):
     assert kept["provenance"]["data.fingerprint"] == run_of(1).data.tags["data.fingerprint"]
     assert len(kept["checks"]) == 9 and kept["criteria"]["alpha"] == 0.05
     page = (folder / "decision.html").read_text()
-    for part in (decision.reason, "bit for bit", "corrected p", kept["study"]):
+    for part in (html.escape(decision.reason), "bit for bit", "corrected p", kept["study"]):
         assert part in page
 
 
