@@ -24,7 +24,8 @@ def load_pyfunc(folder: Path) -> Any:
         ModelError: if it cannot be loaded, or holds code where Keras allows it, as in a Lambda.
     """
     metadata = Model.load(str(folder))
-    metadata.flavors[pyfunc.FLAVOR_NAME] = {pyfunc.MAIN: LOADER}
+    python = metadata.flavors.get(pyfunc.FLAVOR_NAME, {}).get(pyfunc.PY_VERSION)
+    metadata.flavors[pyfunc.FLAVOR_NAME] = {pyfunc.MAIN: LOADER, pyfunc.PY_VERSION: python}
     metadata.save(str(folder / MLMODEL_FILE_NAME))
     try:
         with importing_tensorflow():
@@ -35,7 +36,7 @@ def load_pyfunc(folder: Path) -> Any:
 
 def has_our_code(folder: Path) -> bool:
     """Tell whether the code in a model, which others execute, is ours byte for byte."""
-    flavor = Model.load(str(folder)).flavors[pyfunc.FLAVOR_NAME]
+    flavor = Model.load(str(folder)).flavors.get(pyfunc.FLAVOR_NAME, {})
     files = [path for path in (folder / "code").rglob("*") if path.is_file()]
     same = [path.read_bytes() for path in files] == [CODE.read_bytes()]
-    return same and files[0].name == CODE.name and flavor[pyfunc.MAIN] == CODE.stem
+    return same and files[0].name == CODE.name and flavor.get(pyfunc.MAIN) == CODE.stem
