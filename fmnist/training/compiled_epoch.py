@@ -182,7 +182,7 @@ def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
 
 
 def structure(model: keras.Model) -> str:
-    """Describe layers, loss, metrics and optimizer; the learning rate is state, unless scheduled."""
+    """Describe layers, loss, metrics and optimizer; the learning rate is state unless scheduled."""
     with copying():
         compiled = model.get_compile_config()
         if isinstance(compiled["optimizer"]["config"].get("learning_rate"), float):
@@ -193,7 +193,7 @@ def structure(model: keras.Model) -> str:
 
 
 def compiled_copy_of(model: keras.Model) -> keras.Model:
-    """Return a copy of `model` with fast layers for XLA, compiled alike, with a state of its own."""
+    """Return a copy of `model` with fast layers for XLA, compiled alike, with its own state."""
     with copying():
         compiled_copy = keras.models.clone_model(model, clone_function=clone_for_xla)
         compiled_copy.compile_from_config(model.get_compile_config())

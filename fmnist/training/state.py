@@ -49,7 +49,7 @@ class Snapshot:
         Raises:
             OSError: if it cannot be written.
         """
-        arrays = {f"variable{i}": variable for i, variable in enumerate(self.variables)}
+        arrays: dict[str, Any] = {f"variable{i}": v for i, v in enumerate(self.variables)}
 
         def by_number(array: NDArray[Any]) -> dict[str, int]:
             number = len(arrays)
