@@ -65,11 +65,11 @@ class StudyJob:
             study_run_id=self.study_run_id, trial=trial, jobs_at_once=self.jobs_at_once
         )
         reporter = JobReporter(JobState(number, context.overrides), self.sweep_dir)
-        with reporter.listening(jobs_at_once=self.jobs_at_once):
-            try:
+        try:
+            with reporter.listening(jobs_at_once=self.jobs_at_once):
                 objective = self.task(config, Job(context, self._pruner(trial)))
-            except Exception as error:
-                raise self._reported(reporter, error) from error
+        except Exception as error:
+            raise self._reported(reporter, error) from error
         reporter.report(ended=True, objective=objective)
         return objective
 

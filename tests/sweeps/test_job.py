@@ -68,5 +68,6 @@ def test_an_error_becomes_a_line_that_survives_pickling(run_job, tmp_path, error
     assert str(pickle.loads(pickle.dumps(raised.value))) == reason
     state = find(str(tmp_path), 0)
     assert (state.ended, state.error, state.diverged) == (True, reason, diverged)
+    assert state.warnings == ()
     with pytest.raises(type(error)):
         run_job(fail, jobs_at_once=False)
