@@ -338,7 +338,7 @@ def damaged_data(bench: Bench) -> Outcome:
             outcome.add(damage.__name__, [] if found == good else [f"was not trained: {found}"])
             trial = trained_on(bench, f"{damage.__name__}-offline", "http://127.0.0.1:9", damage)
             fine = trial.run_id and fingerprint(trial) == good
-            told = "error: Fashion-MNIST is nowhere to be had" in trial.processes[0].errors
+            told = "error: Fashion-MNIST cannot be found" in trial.processes[0].errors
             problems = [] if fine or (told and not trial.run_id) else [trial.processes[0].errors]
             outcome.add(f"{damage.__name__}, offline", problems)
     return outcome

@@ -1,4 +1,4 @@
-"""Build what a part of the configuration describes: data sets, optimizers and callbacks."""
+"""Build what a part of the configuration describes: a data set, an optimizer or a callback."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -11,20 +11,20 @@ from hydra.utils import instantiate as hydra_instantiate
 
 from fmnist.common.errors import ConfigError, FmnistError, one_line
 
-BASES = {"optimizer": "keras.optimizers.Optimizer", "callbacks": "keras.callbacks.Callback"}
 DATA_SETS = ("fmnist.data.fashion_mnist", "fmnist.data.digits", "fmnist.data.idx")
+BASES = {"optimizer": "keras.optimizers.Optimizer", "callbacks": "keras.callbacks.Callback"}
 NESTED = "keras.optimizers.schedules.LearningRateSchedule"
-"""What may be described within a part."""
+"""Base of what may stand within a part, with a `_target_` of its own."""
 
 
 def instantiate(key: str, node: dict[str, Any]) -> Any:
     """Build the object that a part of the configuration describes by its `_target_`.
 
-    Only a data set, an optimizer or a callback is built, whatever the configuration names; one
-    of the user's own is named by its class.
+    Only a data set, an optimizer or a callback is built, whatever the configuration names. A
+    class of the user's own is one of these if it is derived from Keras's.
 
     Args:
-        key: where the part stands in the configuration: `data`, `optimizer` or `callbacks.NAME`.
+        key: of the part in the configuration: `data`, `optimizer` or `callbacks.NAME`.
         node: a mapping with `_target_`.
 
     Raises:
@@ -32,9 +32,8 @@ def instantiate(key: str, node: dict[str, Any]) -> Any:
     """
     if not isinstance(node, dict) or "_target_" not in node:
         raise ConfigError(f"{key}: has no _target_")
-    _check_kind(key, node["_target_"])
-    for path, target in targets({k: v for k, v in node.items() if k != "_target_"}, key):
-        _check_class(path, target, NESTED)
+    for path, target in targets(node, key):
+        _check_target(path, target, top=path == f"{key}._target_")
     try:
         built = hydra_instantiate(node, _convert_="all")
     except InstantiationException as error:
@@ -48,7 +47,7 @@ def instantiate(key: str, node: dict[str, Any]) -> Any:
 
 
 def targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Yield where in `node` a `_target_` stands, and what it names, however deep."""
+    """Yield the key and the value of each `_target_` in `node`, however deep."""
     children: Any = ()
     if isinstance(node, dict):
         if "_target_" in node:
@@ -60,22 +59,19 @@ def targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
         yield from targets(child, f"{path}.{key}")
 
 
-def _check_kind(key: str, target: str) -> None:
-    path, kind = f"{key}._target_", key.partition(".")[0]
-    if kind == "data":
+def _check_target(path: str, target: str, top: bool) -> None:
+    part = path.partition(".")[0]
+    if top and part == "data":
         if target not in DATA_SETS:
             raise ConfigError(f"{path}={target}: choose one of {', '.join(DATA_SETS)}")
         return
-    _check_class(path, target, BASES[kind])
-
-
-def _check_class(path: str, target: str, base: str) -> None:
-    found = _located(path, target)
-    if not (isclass(found) and issubclass(found, _located(path, base))):
+    base = BASES[part] if top else NESTED
+    located = _locate(path, target)
+    if not (isclass(located) and issubclass(located, _locate(path, base))):
         raise ConfigError(f"{path}={target}: is no {base}")
 
 
-def _located(path: str, target: str) -> Any:
+def _locate(path: str, target: str) -> Any:
     module, _, name = target.rpartition(".")
     try:
         return getattr(import_module(module), name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,13 +10,19 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from fmnist.common.errors import ConfigError
 
+COMPARISONS = {
+    "at_least": operator.ge,
+    "at_most": operator.le,
+    "above": operator.gt,
+    "below": operator.lt,
+}
 SEEDS = {"at_least": 0, "below": 2**32}
 MOST_WEIGHTS = 2**30  # of the hidden layers; as many again are gradients
 LONGEST_NAME = 250  # characters, in the databases that keep it
 
 
 def number(**limits: float) -> Any:
-    """Declare a numeric field and its limits: `at_least`, `at_most`, `above`, `below`."""
+    """Declare a numeric field and its limits, named as in `COMPARISONS`."""
     return dataclasses.field(default=MISSING, metadata=limits)
 
 
@@ -27,7 +34,7 @@ def check_numbers(node: DictConfig, prefix: str = "") -> None:
     """
     schema = OmegaConf.get_type(node)
     fields = dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ()
-    limits = {f.name: f.metadata for f in fields}
+    limits = {field.name: field.metadata for field in fields}
     for key in map(str, node):
         value = node[key]
         if isinstance(value, DictConfig):
@@ -42,13 +49,8 @@ def check(key: str, value: float, limits: Mapping[str, float]) -> None:
     Raises:
         ConfigError: if it is not finite or outside its limits.
     """
-    holds = {
-        "at_least": lambda limit: value >= limit,
-        "at_most": lambda limit: value <= limit,
-        "above": lambda limit: value > limit,
-        "below": lambda limit: value < limit,
-    }
-    if not math.isfinite(value) or not all(holds[name](limit) for name, limit in limits.items()):
+    within = all(COMPARISONS[name](value, limit) for name, limit in limits.items())
+    if not (within and math.isfinite(value)):
         allowed = " and ".join(f"{name.replace('_', ' ')} {limits[name]}" for name in limits)
         raise ConfigError(f"{key}={value}: must be {allowed or 'a finite number'}")
 

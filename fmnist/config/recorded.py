@@ -1,7 +1,7 @@
-"""The resolved configuration of a run as the run records it, and as it is read back from there.
+"""The resolved configuration of a run: how the run records it, and how it is read back.
 
-A tracking store is a place where others write: what comes from it builds only our data sets,
-Keras's optimizers and the callbacks listed here, and writes only into the folder of the new run.
+Others may write to a tracking store. So what is read from it builds only our data sets, Keras's
+optimizers and the callbacks listed here, and writes only into the folder of the new run.
 """
 
 import json
@@ -17,10 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 from fmnist import PROJECT
 from fmnist.common.errors import ConfigError, one_line
 from fmnist.config.instantiate import DATA_SETS, targets
-from fmnist.config.schema import NON_RESULT_KEYS, SCHEMAS, Config, rebased
+from fmnist.config.schema import NON_RESULT_KEYS, Config, rebased
+from fmnist.config.targets import SCHEMAS
 
 CONFIGURATION = "config/resolved.json"
-"""Where a run keeps it, among its artifacts."""
+"""The artifact of the run that holds it."""
 
 OUTPUT_DIR = "${output_dir}"  # stands for the folder of the run
 OPTIMIZER = re.compile(r"keras\.optimizers\.[A-Z]\w*")
@@ -35,22 +36,22 @@ CALLBACKS = (
     "keras.callbacks.TensorBoard",
     "keras.callbacks.TerminateOnNaN",
 )
-WRITTEN = ("filename", "filepath", "log_dir")  # arguments by which these name what they write
+WRITTEN_PATHS = ("filename", "filepath", "log_dir")  # arguments of these callbacks
 RENAMED = {
     "fmnist.callbacks.Checkpoint": "fmnist.training.callbacks.Checkpoint",
     "fmnist.health.LayerHealth": "fmnist.training.layer_health.LayerHealth",
 }
-"""Targets that older runs recorded, by what they are called now."""
+"""Present names of targets that older versions recorded."""
 
 
 def record(config: Config) -> str:
-    """Return as JSON what decides the result of a run, its paths relative to its folder."""
+    """Return as JSON what affects the result of a run, its paths relative to its folder."""
     values = rebased(config.result_config(), config.output_dir, OUTPUT_DIR)
     return json.dumps(values, indent=1, default=lambda choice: choice.name)
 
 
 def config_of(recorded: bytes | str, output_dir: str, uri: str | None) -> Config:
-    """Make the configuration of a run in `output_dir` of what another run recorded.
+    """Read the configuration of a run that is to be made in `output_dir`.
 
     Args:
         recorded: what `record` returned, or what somebody made of it.
@@ -60,95 +61,93 @@ def config_of(recorded: bytes | str, output_dir: str, uri: str | None) -> Config
     Raises:
         ConfigError: if it is no configuration, or one that reaches beyond what a run may do.
     """
-    with _refused():
-        return _typed(_checked(_parsed(recorded), output_dir), output_dir, uri)
+    with _errors_named():
+        return _compose(_checked(_parse(recorded), output_dir), output_dir, uri)
 
 
 def data_of(recorded: bytes | str) -> dict[str, Any]:
-    """Return what `instantiate` builds the data set of a run from.
+    """Read what `instantiate` builds the data set of a run from.
 
     Raises:
         ConfigError: as `config_of`.
     """
-    with _refused():
-        own = _checked({"data": _parsed(recorded).get("data")}, "")
-        typed = OmegaConf.create(_with_schema(own["data"], "data"))
-        data: Any = OmegaConf.to_container(typed, throw_on_missing=True)
+    with _errors_named():
+        values = _checked({"data": _parse(recorded).get("data")}, "")
+        node = OmegaConf.create(_with_schema(values["data"], "data"))
+        data: Any = OmegaConf.to_container(node, throw_on_missing=True)
         return dict(data)
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
-    """Say of whatever is wrong with a recorded configuration where it stands."""
+def _errors_named() -> Iterator[None]:
+    """Name the artifact in whatever error is found in it."""
     try:
         yield
     except (ValueError, RecursionError, OmegaConfBaseException, ConfigError) as error:
         raise ConfigError(f"{CONFIGURATION}: {one_line(error)}") from error
 
 
-def _parsed(recorded: bytes | str) -> dict[str, Any]:
+def _parse(recorded: bytes | str) -> dict[str, Any]:
+    """Parse the record; one of an older version becomes what this version would have recorded."""
     values = json.loads(recorded)
     if not isinstance(values, dict):
         raise ConfigError("must be a mapping")
-    return _upgraded(values)
-
-
-def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what an older version recorded as this one would have."""
-    for node in (values.get("callbacks") or {}).values():
+    callbacks, training = values.get("callbacks"), values.get("training")
+    for node in callbacks.values() if isinstance(callbacks, dict) else ():
         if isinstance(node, dict) and node.get("_target_") in RENAMED:
             node["_target_"] = RENAMED[node["_target_"]]
-    training = values.get("training")
     if isinstance(training, dict) and training.get("strategy") == "none":
         del training["strategy"]
     return values
 
 
 def _checked(values: dict[str, Any], output_dir: str) -> dict[str, Any]:
-    """Put the folder of the run into paths, and refuse what reaches beyond what a run may do."""
-    _check_targets(values)
-    return {key: _placed(child, key, output_dir) for key, child in values.items()}
-
-
-def _check_targets(values: dict[str, Any]) -> None:
-    """Refuse what may not be built, before `create` imports anything to look at it."""
-    for path, target in targets(values, ""):
-        part, *rest = path[1:].split(".")
-        if part == "callbacks" and len(rest) == 2:
-            allowed = target in CALLBACKS
-        elif part == "data" and len(rest) == 1:
-            allowed = target in DATA_SETS
-        else:
-            allowed = bool((OPTIMIZER if rest == ["_target_"] else SCHEDULE).fullmatch(target))
-        if not allowed:
+    """Refuse what reaches beyond what a run may do; put the folder of the run into paths."""
+    for path, target in targets(values, ""):  # before anything is imported to look at it
+        if not _is_allowed(path.removeprefix("."), target):
             raise ConfigError(f"{path[1:]}={target}: is not built from a recorded configuration")
+    return {key: _with_folder(child, key, output_dir) for key, child in values.items()}
 
 
-def _placed(value: Any, path: str, output_dir: str) -> Any:
+def _is_allowed(path: str, target: str) -> bool:
+    match path.split("."):
+        case ["callbacks", _, "_target_"]:
+            return target in CALLBACKS
+        case ["data", "_target_"]:
+            return target in DATA_SETS
+        case [_, "_target_"]:
+            return OPTIMIZER.fullmatch(target) is not None
+        case _:
+            return SCHEDULE.fullmatch(target) is not None
+
+
+def _with_folder(value: Any, path: str, output_dir: str) -> Any:
     """Put the folder of the run into every path, and refuse to write outside of it."""
     if isinstance(value, dict):
         if orders := [key for key in value if key.startswith("_") and key != "_target_"]:
             raise ConfigError(f"{path}.{orders[0]}: is not read from a recorded configuration")
-        return {key: _placed(child, f"{path}.{key}", output_dir) for key, child in value.items()}
+        return {k: _with_folder(child, f"{path}.{k}", output_dir) for k, child in value.items()}
     if isinstance(value, list):
-        return [_placed(child, path, output_dir) for child in value]
+        return [_with_folder(child, path, output_dir) for child in value]
     if not isinstance(value, str):
         return value
     rest = value.removeprefix(OUTPUT_DIR)
-    written = path.startswith("callbacks.") and path.rpartition(".")[2] in WRITTEN
+    written = path.startswith("callbacks.") and path.rpartition(".")[2] in WRITTEN_PATHS
     inside = rest.startswith("/") and rest != value and ".." not in PureWindowsPath(rest).parts
     if "${" in rest or (written and not inside):
         raise ConfigError(f"{path}={value[:100]}: reaches out of the folder of the run")
     return output_dir + rest if rest != value else value
 
 
-def _typed(values: dict[str, Any], output_dir: str, uri: str | None) -> Config:
-    """Check types and limits as Hydra does when it composes."""
-    if undeciding := values.keys() & NON_RESULT_KEYS:
-        raise ConfigError(f"{', '.join(undeciding)}: decides nothing, and is not recorded")
-    usual: Any = OmegaConf.load(PROJECT / "conf" / "train.yaml")
-    usual.output_dir = output_dir
-    nodes = {key: usual[key] for key in NON_RESULT_KEYS} | values
+def _compose(values: dict[str, Any], output_dir: str, uri: str | None) -> Config:
+    """Add the keys that are not recorded; check types and limits as when Hydra composes."""
+    if unexpected := values.keys() & NON_RESULT_KEYS:
+        names = ", ".join(unexpected)
+        raise ConfigError(f"{names}: does not affect the result, so it is not recorded")
+    defaults: Any = OmegaConf.load(PROJECT / "conf" / "train.yaml")
+    defaults.output_dir = output_dir
+    defaults.tracking.uri = uri
+    nodes = {key: defaults[key] for key in NON_RESULT_KEYS} | values
     for key in ("data", "optimizer"):
         nodes[key] = _with_schema(nodes.get(key), key)
     callbacks = nodes.get("callbacks")
@@ -157,9 +156,8 @@ def _typed(values: dict[str, Any], output_dir: str, uri: str | None) -> Config:
     nodes["callbacks"] = {
         name: node and _with_schema(node, f"callbacks.{name}") for name, node in callbacks.items()
     }
-    composed = OmegaConf.merge(OmegaConf.structured(Config), nodes)
-    composed.tracking.uri = uri
-    return Config.from_hydra(composed)  # type: ignore[arg-type]
+    composed: Any = OmegaConf.merge(OmegaConf.structured(Config), nodes)
+    return Config.from_hydra(composed)
 
 
 def _with_schema(node: Any, key: str) -> Any:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fmnist import PROJECT
 from fmnist.common.errors import ConfigError, one_line
 from fmnist.config.limits import SEEDS, check_name, check_numbers, check_size, number
+from fmnist.config.targets import SCHEMAS
 
 # Keras has more; these need no arguments and make sense in a deep dense network.
 Activation = Enum("Activation", "elu gelu linear mish relu selu sigmoid silu softplus tanh")
@@ -32,7 +33,7 @@ EPOCH_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 """What is measured of each epoch."""
 
 NON_RESULT_KEYS = ("tracking", "study", "promote", "promotion", "output_dir", "resume", "rerun")
-"""Keys that do not sway what a run trains."""
+"""Keys that do not affect the weights of a run, nor its metrics."""
 
 
 @dataclass
@@ -60,94 +61,6 @@ class Model:
 
 
 @dataclass
-class FashionMnist:
-    """Arguments of `fmnist.data.fashion_mnist`."""
-
-    _target_: str = MISSING
-    dir: str | None = MISSING
-    url: str = MISSING
-    timeout: float = number(above=0)
-    validation_size: int = number(at_least=1)
-
-
-@dataclass
-class Digits:
-    """Arguments of `fmnist.data.digits`."""
-
-    _target_: str = MISSING
-    validation_size: int = number(at_least=1)
-    test_size: int = number(at_least=1)
-
-
-@dataclass
-class Idx:
-    """Arguments of `fmnist.data.idx`."""
-
-    _target_: str = MISSING
-    dir: str = MISSING
-    class_names: list[str] | None = MISSING
-    validation_size: int = number(at_least=1)
-
-
-@dataclass
-class SGD:
-    """Arguments of `keras.optimizers.SGD`."""
-
-    _target_: str = MISSING
-    learning_rate: float = number(above=0)
-    momentum: float = number(at_least=0, at_most=1)
-    nesterov: bool = MISSING
-
-
-@dataclass
-class Adam:
-    """Arguments of `keras.optimizers.Adam`."""
-
-    _target_: str = MISSING
-    learning_rate: float = number(above=0)
-    beta_1: float = number(at_least=0, below=1)
-    beta_2: float = number(at_least=0, below=1)
-    epsilon: float = number(above=0)
-
-
-@dataclass
-class TensorBoard:
-    """Arguments of `keras.callbacks.TensorBoard`."""
-
-    _target_: str = MISSING
-    log_dir: str = MISSING
-    histogram_freq: int = number(at_least=0)
-
-
-@dataclass
-class Checkpoint:
-    """Arguments of `fmnist.training.callbacks.Checkpoint`, which are those of Keras's `ModelCheckpoint`."""
-
-    _target_: str = MISSING
-    filepath: str = MISSING
-    monitor: str = MISSING
-    save_best_only: bool = MISSING
-
-
-@dataclass
-class EarlyStopping:
-    """Arguments of `keras.callbacks.EarlyStopping`."""
-
-    _target_: str = MISSING
-    monitor: str = MISSING
-    patience: int = number(at_least=0)
-    min_delta: float = number(at_least=0)
-
-
-@dataclass
-class LayerHealth:
-    """Arguments of `fmnist.training.layer_health.LayerHealth`."""
-
-    _target_: str = MISSING
-    images: int = number(at_least=2)
-
-
-@dataclass
 class Tracking:
     """Where MLflow keeps the run, and how long to wait for it at the end."""
 
@@ -170,7 +83,7 @@ class Tracking:
 
 @dataclass
 class Study:
-    """What a sweep asks, stated before its runs begin (see `fmnist.evidence.comparison.StudyDesign`)."""
+    """What a sweep asks, stated before its runs begin (see `fmnist.evidence.comparison`)."""
 
     question: str = MISSING
     metric: Metric = MISSING
@@ -180,7 +93,7 @@ class Study:
 
 @dataclass
 class Promotion:
-    """When the champion changes (see `fmnist.registry.decision` and `fmnist.registry.validation`)."""
+    """When the champion changes (see `fmnist.registry.decision`)."""
 
     min_effect: float = number(above=0, below=1)
     alpha: float = number(above=0, below=1)
@@ -211,11 +124,11 @@ class Config:
 
     @classmethod
     def from_hydra(cls, composed: DictConfig) -> "Config":
-        """Make the typed configuration of what Hydra composed.
+        """Convert what Hydra composed to the typed configuration.
 
         Raises:
-            ConfigError: if a value is missing, not finite or outside its limits, if a name is
-                none, or if a key was added where only known keys make sense.
+            ConfigError: if a value is missing, not finite or outside its limits, if a name cannot
+                be used, or if a key is not known.
         """
         try:
             values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
@@ -232,21 +145,20 @@ class Config:
         return config
 
     def params(self) -> dict[str, Any]:
-        """Flatten what decides the result to `{"model.depth": 20, ...}`, names as typed.
+        """Flatten `result_config` to `{"model.depth": 20, ...}`, with the keys of the overrides.
 
-        What decides nothing is left out (`UNDECIDING`); where things are put is written relative
-        to `output_dir`, so that equal runs have equal params.
+        Paths are relative to `output_dir`, so that equal runs have equal params.
         """
         return dict(_flat(rebased(self.result_config(), self.output_dir, ".")))
 
     def result_config(self) -> dict[str, Any]:
-        """Return what decides the result, as nested mappings."""
+        """Return what affects the result, as nested mappings (see `NON_RESULT_KEYS`)."""
         values = dataclasses.asdict(self)
         return {key: value for key, value in values.items() if key not in NON_RESULT_KEYS}
 
 
 def rebased(node: Any, folder: str, target: str) -> Any:
-    """Return a part of the configuration with `target` for `folder` in each path that begins so."""
+    """Return a part of the configuration, its paths in `folder` moved to `target`."""
     if isinstance(node, dict):
         return {key: rebased(child, folder, target) for key, child in node.items()}
     if isinstance(node, list | tuple):
@@ -257,19 +169,16 @@ def rebased(node: Any, folder: str, target: str) -> Any:
 
 
 def promotion(**given: float | None) -> Promotion:
-    """Return the rules of conf/train.yaml, with what is given (None is not) in their place.
+    """Return the criteria of conf/train.yaml, those replaced that are given and not None.
 
     Raises:
         ConfigError: if a value is outside its limits.
     """
-    conf = OmegaConf.load(PROJECT / "conf" / "train.yaml").promotion
-    own = {key: value for key, value in given.items() if value is not None}
-    node = OmegaConf.merge(OmegaConf.structured(Promotion), conf, own)
-    assert isinstance(node, DictConfig)
+    defaults = OmegaConf.load(PROJECT / "conf" / "train.yaml").promotion
+    overrides = {key: value for key, value in given.items() if value is not None}
+    node: Any = OmegaConf.merge(OmegaConf.structured(Promotion), defaults, overrides)
     check_numbers(node, "promotion.")
-    rules = OmegaConf.to_object(node)
-    assert isinstance(rules, Promotion)
-    return rules
+    return cast(Promotion, OmegaConf.to_object(node))
 
 
 def _typed(part: type, values: dict[str, Any], prefix: str = "") -> Any:
@@ -288,25 +197,6 @@ def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value.name if isinstance(value, Enum) else value
 
 
-SCHEMAS = {
-    "fmnist.data.fashion_mnist": FashionMnist,
-    "fmnist.data.digits": Digits,
-    "fmnist.data.idx": Idx,
-    "keras.optimizers.SGD": SGD,
-    "keras.optimizers.Adam": Adam,
-    "keras.callbacks.TensorBoard": TensorBoard,
-    "fmnist.training.callbacks.Checkpoint": Checkpoint,
-    "keras.callbacks.EarlyStopping": EarlyStopping,
-    "fmnist.training.layer_health.LayerHealth": LayerHealth,
-}
-"""The schema of the arguments of each `_target_` in conf/."""
-
-
-def _register() -> None:
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    for target, node in SCHEMAS.items():
-        store.store(group="schema", name=target.rpartition(".")[2], node=node)
-
-
-_register()
+ConfigStore.instance().store(name="schema", node=Config)
+for target, schema in SCHEMAS.items():
+    ConfigStore.instance().store(group="schema", name=target.rpartition(".")[2], node=schema)

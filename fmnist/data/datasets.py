@@ -1,4 +1,4 @@
-"""The data sets of conf/data/: split, scaling and fingerprint, one function a data set."""
+"""The data sets of conf/data/, one function each: split, pixel statistics, fingerprint."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,16 +13,8 @@ from fmnist.data.download import SUMS, find_or_fetch
 from fmnist.data.idx_files import IdxFiles, read_folder
 
 FASHION_MNIST_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
 
@@ -42,8 +34,9 @@ class Part:
 class Dataset:
     """A data set, ready to train on.
 
-    Images stay raw (0-255): the model scales them itself with `mean` and `std`, which are those
-    of all training pixels.
+    Images stay raw (0-255): the model scales them with `mean` and `std`, which are those of all
+    training pixels. `source` says where the files come from; `fingerprint` is a digest of content,
+    split and scaling.
     """
 
     name: str
@@ -72,7 +65,7 @@ def fashion_mnist(dir: str | None, url: str, timeout: float, validation_size: in
     """Load Zalando's Fashion-MNIST: 60,000 + 10,000 images of 28 x 28, checked by SHA-256.
 
     Args:
-        dir: a folder with the four IDX files; None: see `fmnist.fetch.find_or_fetch`.
+        dir: a folder with the four IDX files; None: see `fmnist.data.download.find_or_fetch`.
         url: the folder on a server to fetch from.
         timeout: seconds allowed for one file.
         validation_size: how many of the first training images validate.
@@ -154,13 +147,14 @@ def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
     Each of the 256 values is weighted by how often it occurs, which needs no copy of the images
     in floating point; `bincount` copies its input to 64 bits, so it gets one image at a time.
     """
-    counts, values = sum(np.bincount(i.ravel(), minlength=256) for i in images), np.arange(256.0)
+    values = np.arange(256.0)
+    counts = sum(np.bincount(image.ravel(), minlength=256) for image in images)
     mean = np.average(values, weights=counts)
     return float(mean), float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
 
 
 def _fingerprint(parts: Sequence[Part], mean: float, std: float) -> str:
-    """Digest of content, split and scaling, 16 hexadecimal digits."""
+    """Return a digest of content, split and scaling: 16 hexadecimal digits."""
     digest = hashlib.sha256(f"mean={mean!r} std={std!r}".encode())
     for part in parts:
         digest.update(str(part.images.shape).encode())

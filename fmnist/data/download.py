@@ -6,9 +6,9 @@ import os
 import shutil
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,10 +28,10 @@ SUMS = {
 
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
-HEARTBEAT_TIMEOUT = 15.0  # seconds without a byte after which a server counts as unreachable
-CHUNK = 1 << 16
+STALL_TIMEOUT = 15.0  # seconds without a byte after which a server counts as unreachable
+CHUNK = 1 << 16  # bytes
 SCRATCH = ".fmnist-download-"  # begins the names of folders for half a download
-LARGEST = 100_000_000  # bytes; the largest of the four files has 26 million
+LARGEST_FILE = 100_000_000  # bytes; the largest of the four has 26 million
 
 FETCH_ERRORS = (
     DataError,
@@ -42,7 +42,6 @@ FETCH_ERRORS = (
 )
 
 log = logging.getLogger(__name__)
-console = Console(stderr=True)
 
 
 def cache_folder() -> Path:
@@ -54,46 +53,46 @@ def cache_folder() -> Path:
 def find_or_fetch(url: str, timeout: float) -> tuple[IdxFiles, str]:
     """Return the data set's arrays and where they come from.
 
-    The first good copy wins: the cache, the system folder, `url`, Debian's package. A bad copy is
-    named and never used; one in the cache is replaced.
+    The first good copy is used: the cache, the system folder, `url`, Debian's package. A bad copy
+    is named and never used; one in the cache is replaced.
 
     Args:
         url: the folder on a server that holds the four files, gzipped.
         timeout: seconds allowed for one file from `url`, and for Debian's package.
 
     Raises:
-        DataError: if no place has it; says what was tried and what the user can do.
+        DataError: if no source has it; says what was tried and what the user can do.
     """
-    tried = []
+    failures = []
     cache = cache_folder()
     for folder in (cache, SYSTEM_FOLDER):
         if not folder.is_dir():
-            tried.append(f"{folder} (no such folder)")
+            failures.append(f"{folder} (no such folder)")
             continue
         try:
             return read_folder(folder, SUMS), str(folder)
         except DataError as error:
             log.warning("ignored: %s", error)
-            tried.append(str(error))
-    sources: tuple[tuple[str, Callable[[Path], None]], ...] = (
-        (url, lambda into: _download(url, into, timeout)),
-        (f"Debian's package {DEBIAN_PACKAGE}", lambda into: _unpack_debian(into, timeout)),
-    )
-    for source, fetch in sources:
+            failures.append(str(error))
+    sources: dict[str, Callable[[Path], None]] = {
+        url: partial(_download, url, timeout),
+        f"Debian's package {DEBIAN_PACKAGE}": partial(_unpack_debian, timeout),
+    }
+    for source, fetch in sources.items():
         try:
-            return _fetch(fetch, cache), source
+            return _fetch_into(cache, fetch), source
         except FETCH_ERRORS as error:
             log.warning("could not fetch from %s: %s", source, error)
-            tried.append(f"{source} ({error})")
+            failures.append(f"{source} ({error})")
     raise DataError(
-        f"Fashion-MNIST is nowhere to be had; tried: {'; '.join(tried)}. "
+        f"Fashion-MNIST cannot be found; tried: {'; '.join(failures)}. "
         "You can: 1. go online and run the same command again; "
         f"2. put its four .gz files into {cache}, or any folder named with data.dir=FOLDER; "
         f"3. install Debian's package {DEBIAN_PACKAGE}, or train on data=digits, which needs none."
     )
 
 
-def _fetch(fetch: Callable[[Path], None], cache: Path) -> IdxFiles:
+def _fetch_into(cache: Path, fetch: Callable[[Path], None]) -> IdxFiles:
     """Fetch beside the cache, check, and only then move into it: nobody sees half a file."""
     cache.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cache.parent, prefix=SCRATCH) as scratch:
@@ -106,50 +105,51 @@ def _fetch(fetch: Callable[[Path], None], cache: Path) -> IdxFiles:
     return files
 
 
-def _download(url: str, into: Path, timeout: float) -> None:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    # A file gets no bar: it would begin with an empty line.
+def _download(url: str, timeout: float, folder: Path) -> None:
+    """Download the four files, with a progress bar on a terminal."""
+    console = Console(stderr=True)
+    label = TextColumn("{task.description}")
+    columns = (label, BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    # No bar elsewhere: it would begin with an empty line.
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for name in DIMENSIONS:
-            deadline = time.monotonic() + timeout
-            request = urllib.request.urlopen(
-                f"{url}/{name}.gz", timeout=min(HEARTBEAT_TIMEOUT, timeout)
-            )
-            with request as response, (into / f"{name}.gz").open("wb") as file:
-                size = int(response.headers.get("Content-Length", 0)) or None
-                task = progress.add_task(name, total=size)
-                while chunk := response.read1(CHUNK):  # what is there, without waiting for more
-                    progress.advance(task, file.write(chunk))
-                    if file.tell() > LARGEST:
-                        raise DataError(f"{name}.gz has more than {LARGEST:,} bytes")
-                    if time.monotonic() > deadline:
-                        raise DataError(f"{name}.gz took longer than data.timeout={timeout:g} s")
+            _download_file(f"{url}/{name}.gz", folder / f"{name}.gz", timeout, progress)
 
 
-def _unpack_debian(into: Path, timeout: float) -> None:
-    """Let apt fetch the package into `into` without root: its lists and caches lie there, too."""
+def _download_file(url: str, path: Path, timeout: float, progress: Progress) -> None:
+    deadline = time.monotonic() + timeout
+    stall = min(STALL_TIMEOUT, timeout)
+    with urllib.request.urlopen(url, timeout=stall) as response, path.open("wb") as file:
+        size = int(response.headers.get("Content-Length", 0)) or None
+        task = progress.add_task(path.name, total=size)
+        while chunk := response.read1(CHUNK):  # what is there, without waiting for more
+            progress.advance(task, file.write(chunk))
+            if file.tell() > LARGEST_FILE:
+                raise DataError(f"{path.name} has more than {LARGEST_FILE:,} bytes")
+            if time.monotonic() > deadline:
+                raise DataError(f"{path.name} took longer than data.timeout={timeout:g} s")
+
+
+def _unpack_debian(timeout: float, folder: Path) -> None:
+    """Let apt download the package without root: its lists and caches lie in `folder`, too."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise DataError("apt-get and dpkg-deb are not on this machine")
-    lists = into / "lists"
+    lists = folder / "lists"
     (lists / "partial").mkdir(parents=True)
-    apt = ["apt-get", "-q", "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={into}"]
+    apt = ["apt-get", "-q", "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={folder}"]
     apt += ["-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=true"]
-    with console.status(f"fetching Debian's package {DEBIAN_PACKAGE} (31 MB)"):
-        for command in (
-            [*apt, "update"],
-            [*apt, "download", DEBIAN_PACKAGE],
-            ["sh", "-c", 'dpkg-deb -x "$0"_*.deb .', DEBIAN_PACKAGE],
-        ):
+    commands = (
+        [*apt, "update"],
+        [*apt, "download", DEBIAN_PACKAGE],
+        ["sh", "-c", 'dpkg-deb -x "$0"_*.deb .', DEBIAN_PACKAGE],
+    )
+    with Console(stderr=True).status(f"fetching Debian's package {DEBIAN_PACKAGE} (31 MB)"):
+        for command in commands:
             done = subprocess.run(
-                command, cwd=into, timeout=timeout, capture_output=True, text=True
+                command, cwd=folder, timeout=timeout, capture_output=True, text=True
             )
             if done.returncode:
                 raise DataError(f"{' '.join(command[-2:])}: {done.stderr.strip()[-200:]}")
     for name in DIMENSIONS:
-        unpacked = into / SYSTEM_FOLDER.relative_to("/") / f"{name}.gz"
-        unpacked.replace(into / unpacked.name)
+        unpacked = folder / SYSTEM_FOLDER.relative_to("/") / f"{name}.gz"
+        unpacked.replace(folder / unpacked.name)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fmnist.common.errors import DataError
 
 UNSIGNED_BYTE = 8
+GZIP = b"\x1f\x8b"
 BLOCK = 1 << 16  # bytes
 LARGEST_COMPRESSION = 1032  # of DEFLATE: zlib's technical notes, "maximum compression factor"
 
@@ -41,7 +42,7 @@ def read_folder(folder: Path, sums: Mapping[str, str] | None = None) -> IdxFiles
 
     Args:
         folder: where the files lie, named as in `DIMENSIONS`.
-        sums: SHA-256 of each file's decompressed content, if it is known.
+        sums: SHA-256 of each file's decompressed content; None: not known.
 
     Raises:
         DataError: if the folder or a file is missing, damaged, altered or of another kind, or
@@ -74,59 +75,57 @@ def _find(folder: Path, name: str) -> Path:
 
 def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
     """Read one array; at most as much memory is used as a file of this size can fill."""
-    name = path.name.removesuffix(".gz")
-    header_size = 4 + 4 * DIMENSIONS[name]
     try:
         with path.open("rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
+            zipped = file.read(2) == GZIP
         most = path.stat().st_size * (LARGEST_COMPRESSION if zipped else 1)
         with gzip.open(path) if zipped else path.open("rb") as file:
-            header = file.read(header_size)
-            shape = _parse_header(path, header, DIMENSIONS[name])
-            size = math.prod(shape)
-            if header_size + size > most:
-                raise DataError(f"{path}: cut short: too small for the {size} values it claims")
-            content = _content(file, size)
-            surplus = file.read(1)
+            content, shape = _read_content(path, file, most)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or cut short: {error}") from error
-    except MemoryError as error:
-        raise DataError(f"{path}: the {size} values it claims do not fit into memory") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
-    if expected_sum is not None:
-        whole = hashlib.sha256(header)
-        for part in (content, surplus):
-            whole.update(part)
-        digest = whole.hexdigest()
-        if digest != expected_sum:
-            raise DataError(
-                f"{path}: altered: the content's SHA-256 is {digest}, expected {expected_sum}"
-            )
-    if len(content) != size or surplus:
-        relation = "more" if surplus else f"{len(content)}, fewer"
+    digest = hashlib.sha256(content).hexdigest() if expected_sum else None
+    if digest != expected_sum:
+        raise DataError(
+            f"{path}: altered: the content's SHA-256 is {digest}, expected {expected_sum}"
+        )
+    header_size, size = 4 + 4 * len(shape), math.prod(shape)
+    held = len(content) - header_size
+    if held != size:
+        relation = "more" if held > size else f"{held}, fewer"
         raise DataError(f"{path}: holds {relation} than the {size} values it claims")
-    return np.frombuffer(content, np.uint8).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
 
 
-def _content(file: BufferedIOBase, size: int) -> bytearray:
-    """Read up to `size` bytes, in blocks: gzip copies thrice what it is asked for at once."""
-    content = bytearray(size)
-    done = 0
-    with memoryview(content) as view:
+def _read_content(path: Path, file: BufferedIOBase, most: int) -> tuple[bytearray, tuple[int, ...]]:
+    """Return what a file of at most `most` bytes holds, up to one byte too many, and its shape."""
+    dimensions = DIMENSIONS[path.name.removesuffix(".gz")]
+    header = file.read(4 + 4 * dimensions)
+    shape = _parse_header(path, header, dimensions)
+    size = math.prod(shape)
+    if len(header) + size > most:
+        raise DataError(f"{path}: cut short: too small for the {size} values it claims")
+    try:
+        content = bytearray(len(header) + size + 1)
+    except MemoryError as error:
+        raise DataError(f"{path}: the {size} values it claims do not fit into memory") from error
+    content[: len(header)] = header
+    done = len(header)
+    with memoryview(content) as view:  # in blocks: gzip copies thrice what it is asked for at once
         while count := file.readinto(view[done : done + BLOCK]):
             done += count
     del content[done:]
-    return content
+    return content, shape
 
 
 def _parse_header(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:
-    kind = {1: "labels (1 dimension)", 3: "images (3 dimensions)"}
+    kinds = {1: "labels (1 dimension)", 3: "images (3 dimensions)"}
     if len(header) < 4 or header[:2] != b"\0\0" or header[2] != UNSIGNED_BYTE:
         raise DataError(f"{path}: not an IDX file of unsigned bytes")
     if header[3] != dimensions:
-        found = kind.get(header[3], f"an array of {header[3]} dimensions")
-        raise DataError(f"{path}: holds {found}, expected {kind[dimensions]}")
+        kind = kinds.get(header[3], f"an array of {header[3]} dimensions")
+        raise DataError(f"{path}: holds {kind}, expected {kinds[dimensions]}")
     if len(header) < 4 + 4 * dimensions:
         raise DataError(f"{path}: cut short within its header")
     shape = tuple(int(length) for length in np.frombuffer(header[4:], ">u4"))

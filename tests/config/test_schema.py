@@ -43,7 +43,7 @@ def test_defaults_are_the_tutorials(config):
         "callbacks.tensorboard._target_": "keras.callbacks.TensorBoard",
         "callbacks.tensorboard.log_dir": "./tensorboard",
         "callbacks.tensorboard.histogram_freq": 0,
-        "callbacks.checkpoint._target_": "fmnist.callbacks.Checkpoint",
+        "callbacks.checkpoint._target_": "fmnist.training.callbacks.Checkpoint",
         "callbacks.checkpoint.filepath": "./best.keras",
         "callbacks.checkpoint.monitor": "val_loss",
         "callbacks.checkpoint.save_best_only": True,
@@ -51,7 +51,7 @@ def test_defaults_are_the_tutorials(config):
         "callbacks.early_stopping.monitor": "val_loss",
         "callbacks.early_stopping.patience": 5,
         "callbacks.early_stopping.min_delta": 1e-3,
-        "callbacks.layer_health._target_": "fmnist.health.LayerHealth",
+        "callbacks.layer_health._target_": "fmnist.training.layer_health.LayerHealth",
         "callbacks.layer_health.images": 256,
         "training.epochs": 10,
         "training.batch_size": 32,
@@ -64,8 +64,8 @@ def test_defaults_are_the_tutorials(config):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_changes_only_what_makes_it_different(config, name):
     params = config(f"model={name}").params()
-    found = {k.removeprefix("model."): v for k, v in params.items() if k.startswith("model.")}
-    assert found == SHARED | VARIANTS[name] | {"name": name}
+    model = {k.removeprefix("model."): v for k, v in params.items() if k.startswith("model.")}
+    assert model == SHARED | VARIANTS[name] | {"name": name}
 
 
 @pytest.mark.parametrize(

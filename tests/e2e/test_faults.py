@@ -204,6 +204,6 @@ def test_data_that_was_cut_short_is_told_and_never_trained_on(tmp_path):
     done = train("data.url=http://127.0.0.1:9", folder=tmp_path, **nowhere)
     assert done.returncode == 1
     error = done.stderr.splitlines()[-1]
-    assert error.startswith("error: Fashion-MNIST is nowhere to be had")
+    assert error.startswith("error: Fashion-MNIST cannot be found")
     assert "damaged or cut short" in error
     assert runs_in(tmp_path) == []

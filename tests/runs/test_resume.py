@@ -233,7 +233,7 @@ def test_a_recorded_configuration_is_read_back_in_another_folder(config):
         ("callbacks.tensorboard.log_dir", "gs://bucket/x", "reaches out of the folder"),
         ("callbacks.checkpoint.filepath", "~/x.keras", "reaches out of the folder"),
         ("data.dir", "${oc.env:HOME}", "reaches out of the folder"),
-        ("output_dir", "/", "decides nothing"),
+        ("output_dir", "/", "does not affect the result"),
         ("optimizer.learning_rate", -1, "must be above 0"),
         ("training.epochs", "many", "training.epochs"),
         ("callbacks", 3, "callbacks: must be a mapping"),
