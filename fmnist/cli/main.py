@@ -25,7 +25,7 @@ def run_command(group: click.Group, program: str, arguments: Sequence[str] | Non
     """
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
-        with group.make_context(program, words) as context:
+        with group.make_context(program, words, help_option_names=["-h", "--help"]) as context:
             group.invoke(context)
     except click.UsageError as error:
         usage_error(error.format_message())
@@ -41,10 +41,7 @@ def fraction(text: str) -> float:
     return number
 
 
-@click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    no_args_is_help=False,
-)
+@click.group(no_args_is_help=False)
 def commands() -> None:
     """Compare finished runs, choose the champion by evidence, and let it answer."""
 

@@ -5,7 +5,6 @@ import hashlib
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 from typing import NamedTuple
@@ -74,24 +73,6 @@ def _find(folder: Path, name: str) -> Path:
     raise DataError(f"{folder}: {name}[.gz] is missing; needed are {', '.join(DIMENSIONS)}")
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What a file holds: `values` are as many as `shape` says, or fewer; `surplus` follows them."""
-
-    header: bytes
-    shape: tuple[int, ...]
-    values: bytearray
-    surplus: bytes
-
-    @property
-    def digest(self) -> str:
-        """SHA-256; of a file without too much, it is that of the whole content."""
-        whole = hashlib.sha256(self.header)
-        whole.update(self.values)
-        whole.update(self.surplus)
-        return whole.hexdigest()
-
-
 def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
     """Read one array; at most as much memory is used as a file of this size can fill."""
     try:
@@ -99,24 +80,26 @@ def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
             zipped = file.read(2) == GZIP
         most = path.stat().st_size * (LARGEST_COMPRESSION if zipped else 1)
         with gzip.open(path) if zipped else path.open("rb") as file:
-            content = _read_content(path, file, most)
+            content, shape = _read_content(path, file, most)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or cut short: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
-    if expected_sum and content.digest != expected_sum:
+    digest = hashlib.sha256(content).hexdigest() if expected_sum else None
+    if digest != expected_sum:
         raise DataError(
-            f"{path}: altered: the content's SHA-256 is {content.digest}, expected {expected_sum}"
+            f"{path}: altered: the content's SHA-256 is {digest}, expected {expected_sum}"
         )
-    size, held = math.prod(content.shape), len(content.values)
-    if held != size or content.surplus:
-        relation = "more" if content.surplus else f"{held}, fewer"
+    header_size, size = 4 + 4 * len(shape), math.prod(shape)
+    held = len(content) - header_size
+    if held != size:
+        relation = "more" if held > size else f"{held}, fewer"
         raise DataError(f"{path}: holds {relation} than the {size} values it claims")
-    return np.frombuffer(content.values, np.uint8).reshape(content.shape)
+    return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
 
 
-def _read_content(path: Path, file: BufferedIOBase, most: int) -> _Content:
-    """Read an open file of at most `most` bytes."""
+def _read_content(path: Path, file: BufferedIOBase, most: int) -> tuple[bytearray, tuple[int, ...]]:
+    """Return what a file of at most `most` bytes holds, up to one byte too many, and its shape."""
     dimensions = DIMENSIONS[path.name.removesuffix(".gz")]
     header = file.read(4 + 4 * dimensions)
     shape = _parse_header(path, header, dimensions)
@@ -124,20 +107,16 @@ def _read_content(path: Path, file: BufferedIOBase, most: int) -> _Content:
     if len(header) + size > most:
         raise DataError(f"{path}: cut short: too small for the {size} values it claims")
     try:
-        return _Content(header, shape, _read_values(file, size), file.read(1))
+        content = bytearray(len(header) + size + 1)
     except MemoryError as error:
         raise DataError(f"{path}: the {size} values it claims do not fit into memory") from error
-
-
-def _read_values(file: BufferedIOBase, size: int) -> bytearray:
-    """Read up to `size` bytes, in blocks: gzip copies thrice what it is asked for at once."""
-    values = bytearray(size)
-    done = 0
-    with memoryview(values) as view:
+    content[: len(header)] = header
+    done = len(header)
+    with memoryview(content) as view:  # in blocks: gzip copies thrice what it is asked for at once
         while count := file.readinto(view[done : done + BLOCK]):
             done += count
-    del values[done:]
-    return values
+    del content[done:]
+    return content, shape
 
 
 def _parse_header(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:

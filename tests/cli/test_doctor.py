@@ -1,4 +1,4 @@
-"""What is wrong with a store, its files and the data is found, told and mended."""
+"""What is wrong with a store, its files and the data is found, printed and fixed."""
 
 import hashlib
 import sqlite3
@@ -41,15 +41,15 @@ def keras_home(tmp_path, monkeypatch, small_arrays):
 
 
 @pytest.fixture
-def visit(tmp_path, monkeypatch, capsys, keras_home):
-    """`visit(fix)`: whether all is well in the store of `tmp_path`, and what is printed."""
+def check(tmp_path, monkeypatch, capsys, keras_home):
+    """`check(fix)`: whether all is well in the store of `tmp_path`, and what is printed."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
 
-    def visit(fix: bool = False) -> tuple[bool, str]:
+    def check(fix: bool = False) -> tuple[bool, str]:
         capsys.readouterr()
-        return doctor.visit(fix), capsys.readouterr().out
+        return doctor.run_checks(fix), capsys.readouterr().out
 
-    return visit
+    return check
 
 
 def dies(*arguments: object) -> None:
@@ -66,7 +66,7 @@ def left_running(folder, monkeypatch, *overrides: str) -> str:
     return run_id
 
 
-def test_what_a_killed_process_left_is_found_and_mended(tmp_path, monkeypatch, visit):
+def test_what_a_killed_process_left_is_found_and_fixed(tmp_path, monkeypatch, check):
     trained = left_running(tmp_path, monkeypatch)
     client = mlflow.MlflowClient()
     experiment_id = client.get_run(trained).info.experiment_id
@@ -89,50 +89,52 @@ def test_what_a_killed_process_left_is_found_and_mended(tmp_path, monkeypatch, v
     client.create_experiment("evil", artifact_location=private.as_uri())
     (tmp_path / "mlartifacts" / "2").mkdir()  # of a server that uses the same folder
 
-    well, told = visit()
+    well, output = check()
     assert not well
-    assert "data: good" in told
-    assert f"run {trained} (selu_dropout seed 42): was interrupted\n    trained, but not" in told
-    assert f"run {opened.run_id} (sweep): was interrupted\n    is a sweep; it goes on by: " in told
-    assert f"decision {proposed.info.run_id}: never taken" in told
-    assert f"model {half.model_id}: half logged" in told
-    assert f"1 of no run of this store: {stray.name}" in told
+    assert "data: good" in output
+    assert f"run {trained} (selu_dropout seed 42): was interrupted\n    trained, but not" in output
+    assert (
+        f"run {opened.run_id} (sweep): was interrupted\n    is a sweep; it goes on by: " in output
+    )
+    assert f"decision {proposed.info.run_id}: never taken" in output
+    assert f"model {half.model_id}: half logged" in output
+    assert f"1 of no run of this store: {stray.name}" in output
     assert client.get_run(trained).info.status == "RUNNING"  # looking changes nothing
     assert stray.exists()
 
-    well, told = visit(fix=True)
-    assert well, told
+    well, output = check(fix=True)
+    assert well, output
     ended = {run: client.get_run(run).info.status for run in (trained, opened.run_id)}
     assert ended == {trained: "FINISHED", opened.run_id: "KILLED"}
     assert client.get_run(proposed.info.run_id).info.status == "KILLED"
     assert (tmp_path / "mlartifacts" / "stray" / stray.name).exists() and not stray.exists()
     assert list(private.iterdir()) and (tmp_path / "mlartifacts" / "2").exists()
-    assert visit()[0]
+    assert check()[0]
 
 
-def test_a_run_that_has_epochs_to_go_is_not_trained_by_the_doctor(tmp_path, monkeypatch, visit):
+def test_a_run_that_has_epochs_to_go_is_not_trained_by_the_doctor(tmp_path, monkeypatch, check):
     run_id = left_running(tmp_path, monkeypatch)
     record = tmp_path / "mlartifacts" / run_id / "artifacts" / "config" / "resolved.json"
     record.write_text(record.read_text().replace('"epochs": 2', '"epochs": 9'))
-    well, told = visit()
+    well, output = check()
     assert (
         not well
-        and "interrupted after epoch 2\n    " in told
-        and f"python train.py resume={run_id}" in told
+        and "interrupted after epoch 2\n    " in output
+        and f"python train.py resume={run_id}" in output
     )
-    assert visit(fix=True)[0]
+    assert check(fix=True)[0]
     assert mlflow.get_run(run_id).info.status == "KILLED"
 
 
-def test_a_damaged_data_set_is_replaced(tmp_path, visit, keras_home):
+def test_a_damaged_data_set_is_replaced(tmp_path, check, keras_home):
     open_store(Tracking(f"sqlite:///{tmp_path}/mlflow.db", "fmnist"))
-    assert visit()[0]
+    assert check()[0]
     path = keras_home / "train-labels-idx1-ubyte"
     path.write_bytes(path.read_bytes()[:-1])
-    well, told = visit()
-    assert not well and f"data: {path}: " in told
-    assert visit(fix=True)[0] and not any(keras_home.iterdir())  # the system's copy is good
-    assert visit()[0]
+    well, output = check()
+    assert not well and f"data: {path}: " in output
+    assert check(fix=True)[0] and not any(keras_home.iterdir())  # the system's copy is good
+    assert check()[0]
 
 
 def older_store(uri: str) -> str:
@@ -151,24 +153,24 @@ def older_store(uri: str) -> str:
     return revision
 
 
-def test_an_older_store_is_migrated_on_request_and_copied_before(tmp_path, visit):
+def test_an_older_store_is_migrated_on_request_and_copied_before(tmp_path, check):
     revision = older_store(f"sqlite:///{tmp_path}/mlflow.db")
-    well, told = visit()
-    assert not well and f"made for MLflow's version {revision}, but here is" in told
-    assert "the rest of the store is not looked at" in told
+    well, output = check()
+    assert not well and f"made for MLflow's version {revision}, but here is" in output
+    assert "the rest of the store cannot be checked" in output
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         assert database.execute("select * from alembic_version").fetchall() == [(revision,)]
-    assert visit(fix=True)[0]
+    assert check(fix=True)[0]
     [copy] = tmp_path.glob("mlflow.db.before-*")
     with sqlite3.connect(copy) as database:
         assert database.execute("select * from alembic_version").fetchall() == [(revision,)]
-    assert visit()[0]
+    assert check()[0]
 
 
-def test_a_store_of_a_newer_mlflow_is_left_alone(tmp_path, visit):
+def test_a_store_of_a_newer_mlflow_is_left_alone(tmp_path, check):
     open_store(Tracking(f"sqlite:///{tmp_path}/mlflow.db", "fmnist"))
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute("update alembic_version set version_num = 'of-the-future'")
     for fix in (False, True):
-        well, told = visit(fix)
-        assert not well and "a newer MLflow made it" in told
+        well, output = check(fix)
+        assert not well and "a newer MLflow made it" in output

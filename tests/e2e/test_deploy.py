@@ -131,7 +131,7 @@ def test_what_the_page_names_is_there(capsys):
     assert [name for name in named - made if not (PROJECT / name).exists()] == []
     with pytest.raises(SystemExit):
         users.main(["--help"])
-    there = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    there = re.findall(r"^  ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE)
     assert set(re.findall(r"python -m deploy\.users (\w+)", README)) == set(there)
 
 

@@ -1,0 +1,77 @@
+"""How commands end: which errors are one line, which show a traceback, and with what status."""
+
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ENVIRONMENT, PROJECT
+
+COMMAND = """
+from fmnist.common.exits import one_line_errors
+with one_line_errors():
+    {}
+"""
+BUG = "import fmnist.data.datasets as d; d.pixel_statistics(None)"
+
+
+def ended(body: str, **variables: str) -> tuple[int, str]:
+    """Status and standard error of a program that does something under `one_line_errors`."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND.format(body)],
+        cwd=PROJECT,
+        env=ENVIRONMENT | variables,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("raise ValueError('of Hydra')", "error: of Hydra\n"),
+        ("open('/nowhere/x')", "error: [Errno 2] No such file or directory: '/nowhere/x'\n"),
+        (
+            "raise PermissionError(13, 'Permission denied', 'outputs/x')",
+            "error: [Errno 13] Permission denied: 'outputs/x'; another place: hydra.run.dir=FOLDER,"
+            " or with -m hydra.sweep.dir=FOLDER\n",
+        ),
+        (
+            "from fmnist.config.limits import check; check('seed', -1, {'at_least': 0})",
+            "error: seed=-1: must be at least 0\n",
+        ),
+    ],
+)
+def test_what_the_user_can_put_right_is_one_line(body, line):
+    assert ended(body) == (1, line)
+
+
+def test_a_bug_shows_its_traceback():
+    status, errors = ended(BUG)
+    assert status == 1 and errors.startswith("Traceback") and "pixel_statistics" in errors
+
+
+def test_whoever_wants_tracebacks_gets_them():
+    status, errors = ended("raise ValueError('of Hydra')", HYDRA_FULL_ERROR="1")
+    assert status == 1 and errors.startswith("Traceback")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "line"),
+    [
+        ("raise KeyboardInterrupt", 130, "stopped by SIGINT; what was tracked until now is kept\n"),
+        (
+            "from fmnist.common.exits import Terminated as T; e = T(); e.add_note('x'); raise e",
+            143,
+            "stopped by SIGTERM; x\n",
+        ),
+    ],
+)
+def test_a_signal_is_one_line_and_its_status(body, status, line):
+    assert ended(body) == (status, line)
+
+
+def test_a_usage_error_has_status_2():
+    body = "from fmnist.common.exits import usage_error; usage_error('No such command.')"
+    assert ended(body) == (2, "error: No such command; --help tells what there is\n")
