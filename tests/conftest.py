@@ -189,7 +189,7 @@ def train(
 
 
 def started(folder: Path, *arguments: str, **variables: str) -> Command | subprocess.Popen[str]:
-    """Begin `python train.py ...`, in a process group of its own, to be stopped."""
+    """Start `python train.py ...`, in a process group of its own, to be stopped."""
     command, environment = train_command(folder, *arguments), ENVIRONMENT | variables
     if not any(word.startswith("tracking.uri=") for word in arguments):
         lay_store(folder)
@@ -221,25 +221,25 @@ def train_command(folder: Path, *arguments: str) -> list[str]:
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that the first of pytest's processes lets `make` fill, for all of them."""
-    place = factory.getbasetemp()
+    parent = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        place = place.parent
-    folder, made = place / name, place / f"{name}.made"
-    with file_lock(place / f"{name}.lock", timeout=600):
-        if not made.exists():
+        parent = parent.parent
+    folder, mark = parent / name, parent / f"{name}.made"
+    with file_lock(parent / f"{name}.lock", timeout=600):
+        if not mark.exists():
             folder.mkdir()
             make(folder)
-            made.touch()
+            mark.touch()
     return folder
 
 
 @pytest.fixture(scope="session")
 def study_command(tmp_path_factory: pytest.TempPathFactory):
     """A small study that ran as a sweep: the folder of its store, and what the command printed."""
-    asked = ("+experiment=quick", "model=relu,selu", "seed=1,2", "study.question=Does SELU help?")
+    sweep = ("+experiment=quick", "model=relu,selu", "seed=1,2", "study.question=Does SELU help?")
 
     def make(folder: Path) -> None:
-        done = train("-m", *QUICK, *asked, "hydra/launcher=basic", folder=folder)
+        done = train("-m", *QUICK, *sweep, "hydra/launcher=basic", folder=folder)
         (folder / "done.pickle").write_bytes(pickle.dumps(done))
 
     folder = made_once(tmp_path_factory, "study", make)
