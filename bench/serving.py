@@ -156,12 +156,12 @@ def throughput(clients: int, seconds: float) -> tuple[float, int]:
 
 def memory(process: int) -> float:
     """Return the megabytes that a server and its children hold."""
-    pids, found = [str(process)], 0
+    pids, kilobytes = [str(process)], 0
     for pid in pids:
         status = Path("/proc", pid, "status").read_text()
-        found += int(status.partition("VmRSS:")[2].split()[0])
+        kilobytes += int(status.partition("VmRSS:")[2].split()[0])
         pids += Path("/proc", pid, "task", pid, "children").read_text().split()
-    return found / 1024
+    return kilobytes / 1024
 
 
 def measured(command: list[str], environment: dict[str, str], seconds: float) -> dict[str, Any]:
@@ -189,12 +189,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--seconds", type=float, default=10, help="of load for each number (10)")
     seconds = parser.parse_args().seconds
-    with TemporaryDirectory() as place:
-        environment = champion(Path(place))
+    with TemporaryDirectory() as folder:
+        environment = champion(Path(folder))
         yardstick = ["mlflow", "models", "serve", "--env-manager", "local", "-m"]
         commands = {
             "python -m fmnist serve": ["fmnist", "serve"],
-            "mlflow models serve, stock Keras": [*yardstick, str(stock(Path(place), environment))],
+            "mlflow models serve, stock Keras": [*yardstick, str(stock(Path(folder), environment))],
         }
         rows = {name: measured(c, environment, seconds) for name, c in commands.items()}
     columns = list(next(iter(rows.values())))

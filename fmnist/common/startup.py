@@ -48,6 +48,8 @@ def prepare_process() -> None:
         logging.getLogger(name).setLevel(level)
     # Our launchers and sweepers in conf/hydra/ have the names of those that they replace.
     warnings.filterwarnings("ignore", "\\s*'hydra/(launcher|sweeper)/\\w+' is validated against")
+    # joblib replaces workers that have grown, which is intended: XLA's programs are never freed.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
     # What TensorFlow and MLflow allocate at import lives to the end: searching it for garbage
     # takes about a second of the start, and more than that at exit.
     gc.set_threshold(100_000)

@@ -67,7 +67,7 @@ def disagreement(first: Predictions, second: Predictions) -> NDArray[np.int64]:
     size = len(first.class_names)
     counts = np.zeros((3, size, size), np.int64)
     differ = first.classes != second.classes
-    one, other, labels = (a[differ] for a in (first.classes, second.classes, first.labels))
-    right = np.select([one == labels, other == labels], [0, 1], default=2)
-    np.add.at(counts, (right, one, other), 1)
+    rows, columns, labels = (a[differ] for a in (first.classes, second.classes, first.labels))
+    right = np.select([rows == labels, columns == labels], [0, 1], default=2)
+    np.add.at(counts, (right, rows, columns), 1)
     return counts

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import mlflow
 from mlflow.entities import Run
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from fmnist.common.errors import FmnistError, PromotionError
 from fmnist.config.schema import Promotion
@@ -21,8 +20,7 @@ from fmnist.registry import versions
 from fmnist.tracking import study_runs
 from fmnist.tracking.store import Store, if_there
 from fmnist.tracking.study_runs import StudyRuns
-
-FINGERPRINT = "data.fingerprint"
+from fmnist.tracking.tags import DATA_TAG, PARENT_TAG
 
 
 @dataclass(frozen=True)
@@ -86,10 +84,10 @@ def _compare(
 
 
 def _check_data(champion: RunSummary, runs: Sequence[RunSummary], version: int) -> None:
-    expected = champion.provenance.get(FINGERPRINT)
-    if others := {run.provenance.get(FINGERPRINT) for run in runs if run.finished} - {expected}:
+    expected = champion.provenance.get(DATA_TAG)
+    if others := {run.provenance.get(DATA_TAG) for run in runs if run.finished} - {expected}:
         raise PromotionError(
-            f"the champion, version {version}, was trained on other data: {FINGERPRINT} "
+            f"the champion, version {version}, was trained on other data: {DATA_TAG} "
             f"{expected}, not {' or '.join(map(str, others))}"
         )
 
@@ -110,7 +108,7 @@ def _check_settings(
 
 def _runs_of_variant(store: Store, run: Run, champion: RunSummary) -> list[RunSummary]:
     """Return the runs of the champion's variant in the study that it comes from."""
-    parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+    parent = run.data.tags.get(PARENT_TAG)
     runs = study_runs.load(store, parent).runs if parent else [champion]
     return [other for other in runs if _variant_params(other) == _variant_params(champion)]
 

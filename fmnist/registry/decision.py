@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fmnist.config.schema import Promotion
-from fmnist.evidence.comparison import Variant
 from fmnist.evidence.statistics import Estimate, PairedDifference
 from fmnist.reports.formatting import points, significance
 
@@ -113,7 +112,7 @@ class Decision:
     @property
     def candidates(self) -> list[Candidate]:
         """The incumbent, if there is one, and the challenger."""
-        return [side for side in (self.evidence.incumbent, self.challenger) if side]
+        return [candidate for candidate in (self.evidence.incumbent, self.challenger) if candidate]
 
 
 def beats(difference: PairedDifference, criteria: Promotion) -> bool:
@@ -124,20 +123,10 @@ def beats(difference: PairedDifference, criteria: Promotion) -> bool:
     return difference.estimate.mean >= criteria.min_effect and difference.p <= criteria.alpha
 
 
-def best(variants: Sequence[Variant]) -> Variant:
-    """Return the variant with the highest mean; of equals the first."""
-    return max(variants, key=lambda variant: variant.estimate.mean)
-
-
-def best_seed(variant: Variant) -> int:
-    """Return the seed of the variant's best run, by validation; of equals the first."""
-    return max(variant.values, key=lambda seed: variant.values[seed])
-
-
 def decide(
     challenger: Candidate, evidence: Evidence, checks: Sequence[Check], champion: int | None
-) -> tuple[Outcome, str]:
-    """Decide on a challenger; return the outcome and the reason in one sentence.
+) -> Decision:
+    """Decide on a challenger.
 
     Args:
         challenger: the new model.
@@ -145,46 +134,47 @@ def decide(
         checks: of the challenger's model.
         champion: the present version; None: there is none.
     """
-    incumbent, difference = evidence.incumbent, evidence.difference
-    refusal = _refusal(challenger, checks, champion, incumbent)
-    if incumbent is None:
-        won = "without evidence: nothing was compared"
-        if champion:
-            won += f". It replaces version {champion}"
-        return refusal or (Outcome.promoted, f"{challenger} is the champion now, {won}.")
-    stays = _champion_stays(champion, incumbent)
-    if difference is None:
-        hint = "" if incumbent.version else "; --first makes it the champion"
-        alone = f"there is nothing to compare {challenger.variant} with{hint}"
-        return Outcome.kept, f"{stays}: {alone}."
-    assert evidence.criteria is not None
-    if not beats(difference, evidence.criteria):
-        shortfall = _shortfall(difference, evidence.criteria)
-        against = f"{challenger.variant} against {incumbent.variant}"
-        return Outcome.kept, f"{stays}: {against}: {shortfall}."
-    won = f"it beats the {incumbent.role}, {incumbent}: {_size(difference)}"
-    return refusal or (Outcome.promoted, f"{challenger} is the champion now: {won}.")
+    wins, reason = _judge(challenger, evidence, champion)
+    failed = _failed(checks)
+    if wins and not failed:
+        outcome, version = Outcome.promoted, challenger.version
+        reason = f"{challenger} is the champion now{reason}."
+    else:
+        outcome, version = Outcome.refused if wins else Outcome.kept, champion
+        reason = f"{challenger} is refused: {failed}" if wins else reason
+        reason = f"{_champion_stays(champion, evidence.incumbent)}: {reason}."
+    return Decision(outcome, reason, version, champion, challenger, checks, evidence)
 
 
 def decide_rollback(
     restored: Candidate, checks: Sequence[Check], champion: int | None, why: str
-) -> tuple[Outcome, str]:
-    """Decide on an earlier champion; return the outcome and the reason in one sentence."""
-    refusal = _refusal(restored, checks, champion, None)
-    return refusal or (Outcome.restored, f"{restored} is the champion again: {why}.")
+) -> Decision:
+    """Decide on an earlier champion that is to be the champion again, with the reason `why`."""
+    if failed := _failed(checks):
+        reason = f"{_champion_stays(champion, None)}: {restored} is refused: {failed}."
+        return Decision(Outcome.refused, reason, champion, champion, restored, checks)
+    reason = f"{restored} is the champion again: {why}."
+    return Decision(Outcome.restored, reason, restored.version, champion, restored, checks)
 
 
-def _refusal(
-    candidate: Candidate,
-    checks: Sequence[Check],
-    champion: int | None,
-    incumbent: Candidate | None,
-) -> tuple[Outcome, str] | None:
-    failed = "; ".join(check.found for check in checks if not check.passed)
-    if not failed:
-        return None
-    stays = _champion_stays(champion, incumbent)
-    return Outcome.refused, f"{stays}: {candidate} is refused: {failed}."
+def _judge(challenger: Candidate, evidence: Evidence, champion: int | None) -> tuple[bool, str]:
+    """Tell whether the evidence is for the challenger, and why."""
+    incumbent, difference, criteria = evidence.incumbent, evidence.difference, evidence.criteria
+    if incumbent is None:
+        replaced = f". It replaces version {champion}" if champion else ""
+        return True, f", without evidence: nothing was compared{replaced}"
+    if difference is None:
+        hint = "" if incumbent.version else "; --first makes it the champion"
+        return False, f"there is nothing to compare {challenger.variant} with{hint}"
+    assert criteria is not None
+    if beats(difference, criteria):
+        return True, f": it beats the {incumbent.role}, {incumbent}: {_size(difference)}"
+    shortfall = _shortfall(difference, criteria)
+    return False, f"{challenger.variant} against {incumbent.variant}: {shortfall}"
+
+
+def _failed(checks: Sequence[Check]) -> str:
+    return "; ".join(check.found for check in checks if not check.passed)
 
 
 def _champion_stays(champion: int | None, incumbent: Candidate | None) -> str:

@@ -7,7 +7,7 @@ import mlflow
 from fmnist.common.errors import PromotionError
 from fmnist.config import schema
 from fmnist.config.schema import Promotion
-from fmnist.evidence.comparison import METRICS, Comparison, Variant
+from fmnist.evidence.comparison import METRICS, Comparison, StudyDesign, Variant
 from fmnist.registry import report, versions
 from fmnist.registry.champion_comparison import ChampionComparison, compare_with_champion
 from fmnist.registry.commit import commit, read_state
@@ -17,8 +17,6 @@ from fmnist.registry.decision import (
     Decision,
     Evidence,
     Outcome,
-    best,
-    best_seed,
     decide,
 )
 from fmnist.registry.decision_log import MODEL, open_decision_log
@@ -52,16 +50,11 @@ def promote(
         variant = _challenging_variant(compared.comparison, first)
         evidence = _evidence(compared, criteria, None if first else variant)
         challenger, checks = _candidate("challenger", variant), list[Check]()
-        if first or evidence.difference:  # else nothing is compared
-            if not dry_run:
-                challenger = _register(challenger)
-            checks = _validate(challenger, variant, compared.comparison, evidence)
-        outcome, reason = decide(challenger, evidence, checks, before.champion)
-        champion = challenger.version if outcome is Outcome.promoted else before.champion
-        decision = _with_test_accuracy(
-            Decision(outcome, reason, champion, before.champion, challenger, checks, evidence),
-            METRICS[compared.comparison.design.metric],
-        )
+        if first or evidence.difference:  # else the variant ran alone
+            challenger = challenger if dry_run else _register(challenger)
+            checks = _validate(challenger, variant, compared.comparison.design, evidence)
+        decision = decide(challenger, evidence, checks, before.champion)
+        decision = _with_test_accuracy(decision, compared.comparison.design.metric)
         if dry_run:
             return decision
         if committed := commit(store, decision, before, compared.comparison):
@@ -72,7 +65,8 @@ def promote(
 def _challenging_variant(comparison: Comparison, first: bool) -> Variant:
     """Return the best variant; the baseline only where nothing is compared, or it ran alone."""
     finished = [variant for variant in comparison.variants if variant.values]
-    return best(finished if first else finished[1:] or finished)
+    choices = finished if first else finished[1:] or finished
+    return max(choices, key=lambda variant: variant.estimate.mean)
 
 
 def _evidence(
@@ -102,8 +96,9 @@ def _evidence(
 def _candidate(
     role: str, variant: Variant, run_id: str | None = None, version: int | None = None
 ) -> Candidate:
-    """Let a run stand for its variant; None: the best one."""
-    run_id = run_id or variant.run_ids[best_seed(variant)]
+    """Let a run stand for its variant; None: the best one by validation."""
+    best_seed = max(variant.values, key=lambda seed: variant.values[seed])
+    run_id = run_id or variant.run_ids[best_seed]
     seed = int(mlflow.get_run(run_id).data.params["seed"])
     return Candidate(role, variant.name, run_id, seed, version, variant.values, variant.estimate)
 
@@ -119,21 +114,16 @@ def _register(challenger: Candidate) -> Candidate:
 
 
 def _validate(
-    challenger: Candidate, variant: Variant, comparison: Comparison, evidence: Evidence
+    challenger: Candidate, variant: Variant, design: StudyDesign, evidence: Evidence
 ) -> list[Check]:
     """Check that no seed of the variant is missing, then the model."""
-    version = challenger.version
-    model = f"{MODEL}/{version}" if version else _logged_model_id(challenger)
-    uri = f"models:/{model}"
+    model = versions.logged_model_id(mlflow.get_run(challenger.run_id))
+    uri = f"models:/{f'{MODEL}/{challenger.version}' if challenger.version else model}"
     print(f"validating {challenger.variant}, seed {challenger.seed}, as loaded from {uri}")
-    complete = check_seeds(variant, comparison.design)
+    complete = check_seeds(variant, design)
     if not complete.passed:
         return [complete]
     return [complete, *validate(uri, challenger.run_id, evidence)]
-
-
-def _logged_model_id(challenger: Candidate) -> str:
-    return versions.logged_model_id(mlflow.get_run(challenger.run_id))
 
 
 def _changed_criteria(criteria: Promotion) -> list[str]:
@@ -148,11 +138,11 @@ def _changed_criteria(criteria: Promotion) -> list[str]:
 
 def _with_test_accuracy(decision: Decision, metric: str) -> Decision:
     """Add the test accuracy of the models, now that it cannot influence the decision."""
-    found = {
-        side.role: mlflow.get_run(side.run_id).data.metrics.get(metric)
-        for side in decision.candidates
+    accuracies = {
+        candidate.role: mlflow.get_run(candidate.run_id).data.metrics.get(METRICS[metric])
+        for candidate in decision.candidates
     }
-    known = {role: value for role, value in found.items() if value is not None}
+    known = {role: value for role, value in accuracies.items() if value is not None}
     return dataclasses.replace(decision, test_accuracy=known)
 
 

@@ -62,7 +62,10 @@ def html(decision: Decision, comparison: Comparison | None) -> str:
         "champion after": decision.champion or "none",
         "study": evidence.study or "none",
         **evidence.provenance,
-        **{f"{side.role}, seed {side.seed}": f"run {side.run_id}" for side in decision.candidates},
+        **{
+            f"{candidate.role}, seed {candidate.seed}": f"run {candidate.run_id}"
+            for candidate in decision.candidates
+        },
     }
     return html_page(
         "decision.html",

@@ -3,7 +3,7 @@
 from fmnist.common.errors import PromotionError
 from fmnist.evidence.statistics import mean_interval
 from fmnist.registry.commit import State, commit, read_state
-from fmnist.registry.decision import Candidate, Decision, Evidence, Outcome, decide_rollback
+from fmnist.registry.decision import Candidate, Decision, Evidence, decide_rollback
 from fmnist.registry.decision_log import MODEL, all_decisions, champion_after
 from fmnist.registry.validation import validate
 from fmnist.registry.versions import find_version, version_at
@@ -31,9 +31,7 @@ def rollback(store: Store, to: int | None, why: str) -> Decision:
         uri = f"models:/{MODEL}/{restored.version}"
         print(f"validating version {restored.version}, as loaded from {uri}")
         checks = validate(uri, restored.run_id, Evidence())
-        outcome, reason = decide_rollback(restored, checks, before.champion, why)
-        champion = restored.version if outcome is Outcome.restored else before.champion
-        decision = Decision(outcome, reason, champion, before.champion, restored, checks)
+        decision = decide_rollback(restored, checks, before.champion, why)
         if committed := commit(store, decision, before):
             return committed
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -10,13 +11,12 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.models import Model
 
 from fmnist.common.errors import ModelError
-from fmnist.common.startup import importing_tensorflow
 from fmnist.config.instantiate import instantiate
 from fmnist.data.datasets import Dataset
 from fmnist.evidence.comparison import METRICS, StudyDesign, Variant
 from fmnist.evidence.predictions import VALIDATION, Predictions, accuracy_by_class
 from fmnist.registry.decision import Check, Evidence
-from fmnist.registry.safe_loading import brings_our_code
+from fmnist.registry.safe_loading import has_our_code, load_pyfunc
 from fmnist.tracking.artifacts import artifact
 from fmnist.tracking.model import DIGEST_TAG, SHOWN, verified
 from fmnist.tracking.run_config import data_of_run
@@ -43,8 +43,8 @@ def check_seeds(variant: Variant, design: StudyDesign) -> Check:
     """Check that every run of a variant finished."""
     missing = [f"seed {seed} did not finish" for seed in design.seeds if seed not in variant.values]
     missing = missing or [f"{number} {status}" for status, number in variant.unfinished.items()]
-    found = ", ".join(missing) or f"{len(variant.values)} finished"
-    return Check("seeds", not missing, f"{variant.name}: {found}")
+    finding = ", ".join(missing) or f"{len(variant.values)} finished"
+    return Check("seeds", not missing, f"{variant.name}: {finding}")
 
 
 def _checks(uri: str, run_id: str, evidence: Evidence) -> Iterator[Check]:
@@ -76,19 +76,14 @@ def _checks_of_files(folder: Path, run: Run) -> Iterator[Check]:
     if logged is None:
         yield Check("predictions", False, f"its run logged no {VALIDATION}")
         return
-    with importing_tensorflow():
-        from fmnist.training import served_model, trainer  # TensorFlow takes seconds to import
-
-    served = served_model.load(folder)
-    yield _check_predictions(
-        trainer.predict(served.model, dataset.validation), dataset, logged, run
-    )
-    answers = served.predict(dataset.validation.images)
+    code = "ours, byte for byte" if has_our_code(folder) else "not ours, and was not executed"
+    model = load_pyfunc(folder)
+    yield _check_predictions(model.get_raw_model(), dataset, logged, run)
+    answers = model.predict(dataset.validation.images)
     named = tuple(answers.columns) == dataset.class_names
     same = named and np.allclose(answers.to_numpy(), logged.probabilities, rtol=1e-3, atol=1e-5)
-    code = "ours, byte for byte" if brings_our_code(folder) else "not ours, and was not executed"
-    found = "the same, by name of class" if same else "not the same"
-    yield Check("answers", bool(same), f"{found}; the code that it brings for others is {code}")
+    finding = "the same, by name of class" if same else "other answers"
+    yield Check("answers", bool(same), f"{finding}; the code in the model is {code}")
 
 
 def dataset_of(run: Run) -> Dataset:
@@ -111,33 +106,33 @@ def predictions_of(run_id: str) -> Predictions | None:
 def _check_metric(run: Run, metric: str) -> Check:
     """Check that the logged model is the one that was scored; it may be the best checkpoint."""
     logged = next((name for name in METRICS if name in run.data.metrics), None)
-    found = f"{metric}, which is the logged model's"
+    finding = f"{metric}, which is the logged model's"
     if logged != metric:
-        found = f"{metric} decided, but the logged model's is {logged}"
-    return Check("chosen by", logged == metric, found)
+        finding = f"{metric} decided, but the logged model's is {logged}"
+    return Check("chosen by", logged == metric, finding)
 
 
 def _check_data(run: Run, dataset: Dataset) -> Check:
     expected = run.data.tags["data.fingerprint"]
-    found = f"{dataset.name}, fingerprint {expected}"
+    finding = f"{dataset.name}, fingerprint {expected}"
     if dataset.fingerprint != expected:
-        found = f"it was trained on other data: {found}, but here it is {dataset.fingerprint}"
-    return Check("data", dataset.fingerprint == expected, found)
+        finding = f"it was trained on other data: {finding}, but here it is {dataset.fingerprint}"
+    return Check("data", dataset.fingerprint == expected, finding)
 
 
 def _check_signature(folder: Path, dataset: Dataset) -> Check:
     signature = Model.load(str(folder)).signature
     inputs = [(str(t.type), tuple(t.shape)) for t in signature.inputs.inputs] if signature else []
     passed = inputs == [("uint8", (-1, *dataset.image_shape))]
-    found = f"takes {inputs[0][0]} {inputs[0][1]}" if inputs else "has none"
-    return Check("signature", passed, found)
+    finding = f"takes {inputs[0][0]} {inputs[0][1]}" if inputs else "has none"
+    return Check("signature", passed, finding)
 
 
-def _check_predictions(
-    probabilities: np.ndarray, dataset: Dataset, logged: Predictions, run: Run
-) -> Check:
+def _check_predictions(model: Any, dataset: Dataset, logged: Predictions, run: Run) -> Check:
+    from fmnist.training import trainer  # TensorFlow takes seconds to import
     from fmnist.training.devices import processor
 
+    probabilities = trainer.predict(model, dataset.validation)
     if not np.array_equal(dataset.validation.labels, logged.labels):
         return Check("predictions", False, "those it logged are of other images")
     images = len(probabilities)
@@ -146,8 +141,8 @@ def _check_predictions(
         return Check("predictions", True, f"for {images} validation images the same, bit for bit")
     trained_on = run.data.tags.get("processor", "an unknown processor")
     where = "" if trained_on == processor() else f" (on {processor()}; trained on {trained_on})"
-    found = f"for {differing} of {images} validation images other than when it was trained{where}"
-    return Check("predictions", False, found)
+    finding = f"for {differing} of {images} validation images other than when it was trained{where}"
+    return Check("predictions", False, finding)
 
 
 def _check_classes(
@@ -157,9 +152,9 @@ def _check_classes(
         return Check("classes", False, "there are no predictions of the incumbent to compare with")
     drops = accuracy_by_class(incumbent) - accuracy_by_class(predictions)
     worst = int(np.nanargmax(drops))
-    found = (
+    finding = (
         f"{predictions.class_names[worst]}: {0.0 - 100 * drops[worst]:+.1f} points against the "
         f"incumbent's model, the largest drop of all classes; {-100 * max_class_drop:+.1f} is "
         "allowed"
     )
-    return Check("classes", bool(drops[worst] <= max_class_drop), found)
+    return Check("classes", bool(drops[worst] <= max_class_drop), finding)

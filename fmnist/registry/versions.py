@@ -64,10 +64,10 @@ def version_at(version: int) -> ModelVersion:
     Raises:
         PromotionError: if there is none of that number.
     """
-    found = find_version(version)
-    if found is None:
+    registered = find_version(version)
+    if registered is None:
         raise PromotionError(f"version {version} of {MODEL}: does not exist")
-    return found
+    return registered
 
 
 def run_id_of(version: int) -> str:

@@ -7,16 +7,16 @@ from fmnist.data.datasets import Part
 SCORING_BATCH = 2500
 
 
-def epoch_orders(examples: int, begin: int, end: int, seed: int) -> tf.data.Dataset:
+def epoch_orders(examples: int, epochs: range, seed: int) -> tf.data.Dataset:
     """Return for each epoch the order (examples,) int32 of its examples, drawn from seed, epoch."""
-    orders = tf.data.Dataset.range(begin, end).map(
+    orders = tf.data.Dataset.range(epochs.start, epochs.stop).map(
         lambda epoch: tf.random.experimental.stateless_shuffle(tf.range(examples), (seed, epoch))
     )
     return without_autotune(orders)
 
 
 def in_batches(part: Part, orders: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    """Return the batches of `part`, images and labels, of all epochs one after another."""
+    """Return the batches of `part`, images and labels, epoch after epoch."""
     images, labels = tf.constant(part.images), tf.constant(part.labels)
     starts = tf.data.Dataset.range(0, len(part), size)
     return (
@@ -33,7 +33,7 @@ def scoring_batches(part: Part) -> tf.data.Dataset:
 
 
 def without_autotune(data: tf.data.Dataset) -> tf.data.Dataset:
-    """Turn tf.data's tuning thread off: starting and joining it takes longer than such batches."""
+    """Turn off tf.data's tuning thread: starting and joining it takes longer than such batches."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return data.with_options(options)

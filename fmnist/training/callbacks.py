@@ -1,4 +1,4 @@
-"""Our own Keras callbacks: the metrics of an epoch, its line, its checkpoint, an early end."""
+"""Our Keras callbacks: an epoch's metrics, progress line and checkpoint; early ends of training."""
 
 import logging
 import math
@@ -15,26 +15,26 @@ from fmnist.common.files import replacing
 from fmnist.config.schema import EPOCH_METRICS
 
 Pruner = Callable[[int, float, bool], bool]
-"""Told the epoch, counted from 1, its val_accuracy and whether it is the last one; answers whether
-training shall end early."""
+"""Takes the epoch, counted from 1, its val_accuracy and whether it is the last one; returns whether
+to end training early."""
 
 log = logging.getLogger(__name__)
 
 
 def shortest(value: Any) -> float:
-    """Return the float32 `value` as it is written: 0.01, which float makes 0.009999999776."""
+    """Return the float that prints as the float32 `value` does: 0.01, not 0.009999999776."""
     return float(str(np.float32(value)))
 
 
 class EpochMetrics(keras.callbacks.Callback):
-    """Keep the metrics of all epochs, and add to them what Keras does not measure.
+    """Collect the metrics of each epoch, with two that Keras does not measure.
 
-    Comes before all other callbacks. Adds `learning_rate` (of the epoch, before a callback changes
-    it) and `epoch_seconds` (training and validation).
+    These are `learning_rate`, before a callback changes it, and `epoch_seconds`, for training and
+    validation. Must come before all other callbacks.
 
     Attributes:
         epochs: the metrics of each epoch; later callbacks add theirs.
-        ended: when each was over, milliseconds since 1970.
+        ended: when each epoch ended, in milliseconds since 1970.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class EpochMetrics(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Add both."""
+        """Collect the metrics."""
         assert logs is not None
         logs["learning_rate"] = shortest(self.model.optimizer.learning_rate)
         logs["epoch_seconds"] = time.perf_counter() - self.started
@@ -56,10 +56,10 @@ class EpochMetrics(keras.callbacks.Callback):
 
 
 class ProgressLine(keras.callbacks.Callback):
-    """Log a line after each epoch: its metrics, and how long the rest may take.
+    """Log a line after each epoch: its metrics and an estimate of the time left.
 
-    The record has them as attributes, too (`epoch`, `epochs`, `val_accuracy`), for who shows the
-    progress of several jobs.
+    The log record has the attributes `epoch`, `epochs` and `val_accuracy`, too, from which a sweep
+    shows the progress of its jobs.
     """
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -89,7 +89,7 @@ class StopAtDivergence(keras.callbacks.Callback):
         self.wrong: str | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at losses and weights: a loss can look well while weights do not."""
+        """Check losses and weights: the loss can be finite while weights are not."""
         assert logs is not None
         values = {name: logs[name] for name in ("loss", "val_loss")}
         values |= {f"a weight of {v.path}": np.sum(v.numpy()) for v in self.model.variables}
@@ -100,11 +100,7 @@ class StopAtDivergence(keras.callbacks.Callback):
                 break
 
     def check(self) -> None:
-        """Fail if training diverged.
-
-        Raises:
-            TrainingError: if it did.
-        """
+        """Raise TrainingError if training diverged."""
         if self.wrong:
             raise TrainingError(
                 f"training diverged: {self.wrong}; try a smaller optimizer.learning_rate"
@@ -112,32 +108,35 @@ class StopAtDivergence(keras.callbacks.Callback):
 
 
 class PruneTrial(keras.callbacks.Callback):
-    """End training when the search that it is a trial of finds it not promising.
+    """End training when the search prunes this trial.
+
+    Args:
+        pruner: of the search; None: this is no trial.
 
     Attributes:
         pruned_after: the epoch, counted from 1; None: not pruned.
     """
 
-    def __init__(self, pruner: Pruner) -> None:
+    def __init__(self, pruner: Pruner | None) -> None:
         super().__init__()
         self.pruner = pruner
         self.pruned_after: int | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Ask."""
+        """Ask the pruner."""
         assert logs is not None
         last = epoch + 1 == self.params["epochs"]
-        if self.pruner(epoch + 1, float(logs["val_accuracy"]), last):
+        if self.pruner and self.pruner(epoch + 1, float(logs["val_accuracy"]), last):
             self.model.stop_training = True
             self.pruned_after = epoch + 1
             log.info(f"pruned after epoch {epoch + 1}: the search finds it not promising")
 
 
 class Checkpoint(keras.callbacks.ModelCheckpoint):
-    """Keras's, but the former file stays whole until the new one is: a full disk loses nothing."""
+    """Keras's ModelCheckpoint, but files are written atomically: a full disk loses nothing."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Save beside the file, then put the new one in its place."""
+        """Save to a temporary file, then rename it."""
         assert logs is not None
         template = str(self.filepath)
         path = Path(template.format(epoch=epoch + 1, **logs))

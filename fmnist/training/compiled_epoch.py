@@ -2,9 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
 from textwrap import shorten
 
 import keras
@@ -14,16 +16,19 @@ from fmnist.data.datasets import Part
 from fmnist.training.xla_layers import clone_for_xla
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+PROGRAMS = 2
+"""Programs that a process keeps. TensorFlow never frees what XLA compiled (its header
+`device_compilation_cache.h`: no eviction); this bounds what Python holds beside that."""
 MESSAGE_WIDTH = 200  # characters of a reason that is quoted from a library
 
 
 class CannotCompile(Exception):
-    """A model or a callback does not fit into one program an epoch; the text says why."""
+    """An epoch with this model or callback cannot be one program; the message says why."""
 
 
 @contextmanager
 def copying() -> Iterator[None]:
-    """Turn what Keras raises for a layer without a complete configuration into `CannotCompile`."""
+    """Turn Keras's errors for a layer with an incomplete configuration into `CannotCompile`."""
     try:
         yield
     except (NotImplementedError, TypeError, ValueError) as error:
@@ -34,13 +39,13 @@ def copying() -> Iterator[None]:
 class CompiledEpoch:
     """An epoch of training as one XLA program: a loop over the batches, then the short last one.
 
-    The program trains a private copy of a model, the compiled copy, whose layers are written for
-    XLA (`fmnist.training.xla_layers`). A model is attached to it: its state is copied to the
-    compiled copy before an epoch and back afterwards. So the model itself keeps stock Keras layers
-    and saves as such, and all models of one architecture share one program.
+    The program trains its own copy of a model, the compiled copy, whose layers are written for XLA
+    (`fmnist.training.xla_layers`). While a model is attached, its state is copied to the compiled
+    copy before each epoch and back afterwards. So the model keeps stock Keras layers and is saved
+    with them, and all models of one architecture share a program.
 
     Args:
-        model: built and compiled; only its structure is taken. Its labels are () uint8.
+        model: built and compiled; only its structure counts.
         examples: number of training images.
         batch_size: images a step.
 
@@ -49,7 +54,7 @@ class CompiledEpoch:
     """
 
     def __init__(self, model: keras.Model, examples: int, batch_size: int) -> None:
-        self.compiled_copy = compiled_copy_of(model, clone_for_xla)
+        self.compiled_copy = compiled_copy_of(model)
         self.batch_size, self.steps = batch_size, examples // batch_size
         image, dtype = model.input_shape[1:], model.inputs[0].dtype
         batch = (tf.TensorSpec((None, *image), dtype), tf.TensorSpec((None,), tf.uint8))
@@ -65,7 +70,7 @@ class CompiledEpoch:
         self.epoch = tf.function(
             self._epoch, input_signature=signature, jit_compile=True, autograph=False
         ).get_concrete_function()
-        thread = ThreadPoolExecutor(1)  # XLA needs no lock of Python's: the caller can go on
+        thread = ThreadPoolExecutor(1)  # XLA releases Python's lock while it compiles
         self.compiled = thread.submit(
             self.epoch, *(tf.zeros(spec.shape, spec.dtype) for spec in signature)
         )
@@ -74,7 +79,7 @@ class CompiledEpoch:
     def _epoch(
         self, images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, steps: tf.Tensor
     ) -> None:
-        """Train on the first `steps` batches of `order`, and on what is left over at its end."""
+        """Train on the first `steps` batches of `order`, then on the short last one, if any."""
 
         def train_on(chosen: tf.Tensor) -> None:
             self.step((tf.gather(images, chosen), tf.gather(labels, chosen)))
@@ -87,9 +92,8 @@ class CompiledEpoch:
         if self.steps * self.batch_size < order.shape[0]:
             train_on(order[self.steps * self.batch_size :])
 
-    @contextmanager
-    def attach(self, model: keras.Model, train: Part) -> Iterator[None]:
-        """Let `model.fit` train on `train` by this program; its data are orders (n,) int32.
+    def wait(self) -> None:
+        """Wait until the program is compiled.
 
         Raises:
             CannotCompile: if XLA cannot compile the model.
@@ -100,23 +104,27 @@ class CompiledEpoch:
             unknown = ", ".join(re.findall(r"No registered '(\w+)'", error.message))
             reason = f"it has no {unknown}" if unknown else shorten(error.message, MESSAGE_WIDTH)
             raise CannotCompile(f"XLA cannot compile the model ({reason})") from error
+
+    @contextmanager
+    def attach(self, model: keras.Model, train: Part) -> Iterator[None]:
+        """Let `model.fit` train on `train` by this program; its data are orders (n,) int32."""
         images, labels = tf.constant(train.images), tf.constant(train.labels)
         build_state(model)
-        own, copies = state(model), state(self.compiled_copy)
+        variables = list(zip(state(model), state(self.compiled_copy), strict=True))
 
         def train_function(iterator: Iterator[tf.Tensor]) -> dict[str, tf.Tensor]:
             """Train one epoch on the next order; return the metrics."""
             order = next(iterator)
-            for variable, compiled_copy in zip(own, copies, strict=True):
-                compiled_copy.assign(variable)
+            for variable, copy in variables:
+                copy.assign(variable)
             self.epoch(images, labels, order, tf.constant(self.steps))
-            for variable, compiled_copy in zip(own, copies, strict=True):
-                variable.assign(compiled_copy)
+            for variable, copy in variables:
+                variable.assign(copy)
             metrics: dict[str, tf.Tensor] = model.get_metrics_result()
             return metrics
 
-        # Keras would wrap a `train_step` into one more graph, and trace and optimise that for
-        # each model anew; this is called as it is.
+        # Keras would wrap a `train_step` into one more graph, and trace and optimise that anew for
+        # each model; it calls this function as it is.
         model.train_function = train_function
         try:
             yield
@@ -124,13 +132,32 @@ class CompiledEpoch:
             model.train_function = None
 
 
-programs: dict[str, CompiledEpoch] = {}
+@dataclass(frozen=True)
+class Architecture:
+    """All that decides a program; equal if `key` is.
+
+    Attributes:
+        model: built and compiled; one of those that the program can train.
+        examples: number of training images.
+        batch_size: images a step.
+    """
+
+    key: str
+    model: keras.Model = field(compare=False)
+    examples: int = field(compare=False)
+    batch_size: int = field(compare=False)
+
+
+@lru_cache(maxsize=PROGRAMS)
+def program_of(architecture: Architecture) -> CompiledEpoch:
+    """Return the program of an architecture, a new one unless it was in use lately."""
+    return CompiledEpoch(architecture.model, architecture.examples, architecture.batch_size)
 
 
 def compiled_epoch(
     model: keras.Model, train: Part, batch_size: int, callbacks: Sequence[keras.callbacks.Callback]
 ) -> CompiledEpoch:
-    """Return the program for `model`, made on first use; it compiles while the caller goes on.
+    """Return the program for `model`; a new one compiles while the caller goes on.
 
     Raises:
         CannotCompile: if a callback needs every batch or the model cannot be copied.
@@ -139,13 +166,11 @@ def compiled_epoch(
         if needs_every_batch(callback):
             raise CannotCompile(f"{type(callback).__name__} needs every batch")
     key = json.dumps([structure(model), train.images.shape, batch_size])
-    if key not in programs:
-        programs[key] = CompiledEpoch(model, len(train), batch_size)
-    return programs[key]
+    return program_of(Architecture(key, model, len(train), batch_size))
 
 
 def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
-    """Tell whether `callback` acts on batches: Keras's own say how often, others by overriding."""
+    """Tell whether `callback` acts on batches, by its frequency (Keras's own) or its methods."""
     how_often = getattr(callback, "save_freq", getattr(callback, "update_freq", None))
     if how_often is not None:
         return bool(how_often != "epoch")
@@ -157,27 +182,20 @@ def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
 
 
 def structure(model: keras.Model) -> str:
-    """Describe layers, loss, metrics and optimizer; the learning rate is state, unless scheduled.
-
-    Raises:
-        CannotCompile: if the model cannot be described.
-    """
+    """Describe layers, loss, metrics and optimizer; the learning rate is state, unless scheduled."""
     with copying():
         compiled = model.get_compile_config()
         if isinstance(compiled["optimizer"]["config"].get("learning_rate"), float):
             del compiled["optimizer"]["config"]["learning_rate"]
-        whole = [model.get_config(), compiled]
-        return json.dumps(whole, default=keras.saving.serialize_keras_object)
+        return json.dumps(
+            [model.get_config(), compiled], default=keras.saving.serialize_keras_object
+        )
 
 
-def compiled_copy_of(model: keras.Model, copy: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
-    """Return a model like `model`, compiled alike, of copies of its layers, with its own state.
-
-    Raises:
-        CannotCompile: if the model cannot be copied.
-    """
+def compiled_copy_of(model: keras.Model) -> keras.Model:
+    """Return a copy of `model` with fast layers for XLA, compiled alike, with a state of its own."""
     with copying():
-        compiled_copy = keras.models.clone_model(model, clone_function=copy)
+        compiled_copy = keras.models.clone_model(model, clone_function=clone_for_xla)
         compiled_copy.compile_from_config(model.get_compile_config())
     build_state(compiled_copy)
     return compiled_copy

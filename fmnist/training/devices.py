@@ -10,7 +10,7 @@ from typing import Any
 from fmnist.common.errors import ConfigError
 
 FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS")
-"""Environment variables that sway the bits of the weights."""
+"""Environment variables on which the bits of the weights depend."""
 
 
 def usable_processors() -> int:
@@ -24,7 +24,7 @@ def use_threads(count: int) -> None:
     """Let TensorFlow use `count` threads, on which the bits of the weights depend.
 
     Raises:
-        ConfigError: if it has begun with another number, which it cannot change any more.
+        ConfigError: if it has started with another number, which it cannot change.
     """
     import tensorflow as tf
 
@@ -53,7 +53,7 @@ def threads() -> dict[str, int]:
 
 
 def numerics() -> dict[str, Any]:
-    """Return what sways the bits of the weights, beside configuration, data and code."""
+    """Return what the bits of the weights depend on, beside configuration, data and code."""
     import tensorflow as tf
 
     return {

@@ -1,4 +1,4 @@
-"""Layer health: what the gradients, the updates and the units of each layer do, epoch by epoch."""
+"""Layer health: gradients, updates and units of each layer, epoch by epoch."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fmnist.data.datasets import Part
 from fmnist.evidence.layer_health import QUANTITIES
+from fmnist.training.xla_layers import normalized_by_batch
 
 DROPOUTS = (keras.layers.Dropout, keras.layers.AlphaDropout)
 
@@ -16,12 +17,12 @@ DROPOUTS = (keras.layers.Dropout, keras.layers.AlphaDropout)
 class LayerHealth(keras.callbacks.Callback):
     """Measure each Dense layer on a fixed probe, before training and after each epoch.
 
-    The probe is the first `images` training images. Of each layer it takes the norm of the loss's
-    gradient with respect to the kernel, the change of the kernel during the epoch relative to its
-    norm, the mean of the layer's output (behind activation and batch normalisation), its standard
-    deviation over the images (of a unit; root of the mean square over the units), and the share of
-    dead units: those with one and the same output for all images. Batch normalisation works by the
-    batch, as in training; nothing is dropped out. The model is left as it was.
+    The probe is the first `images` training images. The quantities of a layer are the norm of the
+    loss's gradient with respect to the kernel; the change of the kernel during the epoch relative
+    to its norm; the mean of the output (after activation and batch normalisation); its standard
+    deviation over the images (of a unit; root of the mean square over the units); and the share of
+    dead units: those with the same output for all images. Batch normalisation uses the statistics
+    of the probe, as in training; dropout is off. The model does not change.
 
     Adds to the metrics of each epoch `gradient_norm` (of all kernels), `gradient_ratio` (first to
     last hidden layer) and `dead_units` (share of the hidden units).
@@ -55,7 +56,7 @@ class LayerHealth(keras.callbacks.Callback):
             self._measure()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measure the weights after the epoch, and add to its metrics what runs are compared by."""
+        """Measure the weights after the epoch; add the summary to its metrics."""
         assert logs is not None
         self._measure()
         logs |= summary(self.history[-1])
@@ -63,7 +64,7 @@ class LayerHealth(keras.callbacks.Callback):
     def _measure(self) -> None:
         outputs, gradients = forward_and_backward(self.model, *self.probe)
         kernels = self._kernels()
-        with np.errstate(all="ignore"):  # where training diverges, numbers grow beyond all bounds
+        with np.errstate(all="ignore"):  # numbers overflow where training diverges
             self.history.append(measure(outputs, gradients, kernels, self.kernels))
         self.kernels = kernels
 
@@ -122,7 +123,7 @@ def measure(
 
 
 def summary(layers: NDArray[np.float64]) -> dict[str, float]:
-    """Return what runs are compared by, of layers (layers, quantities).
+    """Return the metrics by which runs are compared, from `layers` (layers, quantities).
 
     Ratio and dead units are of the hidden layers.
     """
@@ -136,10 +137,10 @@ def summary(layers: NDArray[np.float64]) -> dict[str, float]:
 
 
 def outputs_in_training(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor]:
-    """Return each Dense layer's output (n, units), behind its activation and normalisation.
+    """Return each Dense layer's output (n, units), after its activation and normalisation.
 
-    The layers are written out in TensorFlow's operations, because calling them takes twice
-    as long, and tracing them as long as ten epochs of this do.
+    TensorFlow's operations take half as long as calling the layers does; tracing the layers takes
+    as long as ten epochs of this.
     """
     outputs: list[tf.Tensor] = []
     x = images
@@ -148,7 +149,7 @@ def outputs_in_training(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor
             x = tf.nn.bias_add(tf.matmul(x, layer.kernel.value), layer.bias.value)
             outputs.append(layer.activation(x))
         elif isinstance(layer, keras.layers.BatchNormalization):
-            outputs[-1] = normalized_by_batch(layer, x)
+            outputs[-1] = normalized_by_batch(layer, x)[0]
         elif isinstance(layer, keras.layers.Activation):
             outputs[-1] = layer.activation(x)
         elif isinstance(layer, DROPOUTS):
@@ -158,17 +159,3 @@ def outputs_in_training(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor
             continue
         x = outputs[-1]
     return outputs
-
-
-def normalized_by_batch(layer: keras.layers.BatchNormalization, x: tf.Tensor) -> tf.Tensor:
-    """Normalise x (n, units) as `layer` does in training, but leave its moving statistics alone."""
-    images, units = x.shape
-    normalized = tf.raw_ops.FusedBatchNormV3(
-        x=tf.reshape(x, (images, 1, 1, units)),
-        scale=layer.gamma.value,
-        offset=layer.beta.value,
-        mean=[],
-        variance=[],
-        epsilon=layer.epsilon,
-    )
-    return tf.reshape(normalized.y, (images, units))

@@ -1,4 +1,4 @@
-"""The one builder of every variant: a deep stack of Dense layers that takes raw pixels."""
+"""The network of every variant: a deep stack of Dense layers that takes raw pixels."""
 
 import keras
 
@@ -12,16 +12,12 @@ DROPOUT_LAYERS = {
 
 
 def build(config: Model, dataset: Dataset) -> keras.Model:
-    """Build the network of `conf/model/`, not compiled.
+    """Build a network of `conf/model/`, not compiled.
 
     Flatten, scaling, `depth` hidden layers, dropout, softmax. Scaling is a layer, with the
-    training part's statistics, so that whoever loads the model gives it the pixels as they are.
-    SELU and AlphaDropout are those of Klambauer et al. (2017), arXiv 1706.02515; batch
-    normalisation that of Ioffe and Szegedy (2015), arXiv 1502.03167.
-
-    Args:
-        config: depth, width, activation and so on.
-        dataset: gives the image's shape, the classes and the scaling.
+    training part's statistics, so that a loaded model takes raw pixels, too. SELU and
+    AlphaDropout are those of Klambauer et al. (2017), arXiv 1706.02515; batch normalisation is
+    that of Ioffe and Szegedy (2015), arXiv 1502.03167.
 
     Returns:
         A model from images (batch, height, width) uint8 to probabilities (batch, classes) float32.
@@ -33,7 +29,7 @@ def build(config: Model, dataset: Dataset) -> keras.Model:
     ]
     for _ in range(config.depth):
         layers += hidden_layer(config)
-    # Made before the dropout, which takes a draw, too: one seed gives all variants equal weights.
+    # Made before the dropout, which draws, too: so one seed gives all variants equal weights.
     output = keras.layers.Dense(len(dataset.class_names), activation="softmax")
     if config.dropout is not Dropout.none:
         layers.append(DROPOUT_LAYERS[config.dropout](config.dropout_rate))

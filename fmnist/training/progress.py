@@ -1,4 +1,4 @@
-"""How far a training is, for those who watch it without Keras."""
+"""How far a training is, for observers that know nothing of Keras."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -13,11 +13,12 @@ from fmnist.training.layer_health import LayerHealth
 
 
 class TrainingProgress:
-    """What was measured so far.
+    """What was measured so far; the properties follow the training.
 
     Attributes:
         engine: that trains.
         planned: epochs at the most.
+        measures_health: whether layer health is measured.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class TrainingProgress:
     ) -> None:
         self.engine, self.planned, self._metrics = engine, planned, metrics
         self._health = next((c for c in callbacks if isinstance(c, LayerHealth)), None)
+        self.measures_health = self._health is not None
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -39,11 +41,6 @@ class TrainingProgress:
     def ended(self) -> list[int]:
         """When each epoch ended, in milliseconds since 1970."""
         return self._metrics.ended
-
-    @property
-    def measures_health(self) -> bool:
-        """Whether layer health is measured."""
-        return self._health is not None
 
     @property
     def layers(self) -> list[str]:
@@ -57,20 +54,20 @@ class TrainingProgress:
 
 
 class Observer(Protocol):
-    """Is told how training goes."""
+    """Follows a training."""
 
     def on_train_begin(self, progress: TrainingProgress) -> None:
-        """Training begins, or goes on behind the epochs that are done."""
+        """Training starts or resumes; then `progress` has the epochs of before."""
 
     def update(self) -> None:
-        """Something was measured: an epoch begins or has ended."""
+        """An epoch starts or has ended, so `progress` may have grown."""
 
     def on_train_end(self) -> None:
         """Training has ended."""
 
 
 def notify(observer: Observer, progress: TrainingProgress) -> keras.callbacks.Callback:
-    """Return the callback that tells an observer."""
+    """Return the callback that keeps `observer` informed."""
     return keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: observer.on_train_begin(progress),
         on_epoch_begin=lambda epoch, logs: observer.update(),

@@ -27,6 +27,10 @@ class NamedProbabilities:
             autograph=False,  # it would look for this file when the folder may be gone
         )
 
+    def get_raw_model(self) -> keras.Model:
+        """Return the Keras model, as `mlflow.pyfunc` asks for it."""
+        return self.model
+
     def predict(self, images: NDArray[np.uint8], params: dict[str, Any] | None = None) -> Any:
         """Return a data frame with a row for each image and a column for each class."""
         return pd.DataFrame(self.call(tf.constant(images)).numpy(), columns=self.class_names)

@@ -1,4 +1,4 @@
-"""The state of training after an epoch, kept so that a killed run goes on to the same weights."""
+"""Snapshots: the state of training after an epoch, from which a killed run resumes exactly."""
 
 import hashlib
 import json
@@ -17,24 +17,24 @@ from fmnist.common.files import replacing
 from fmnist.training.compiled_epoch import build_state, state
 
 FILE = "snapshot.npz"
-"""In the folder of a run, until the run is finished."""
+"""In the folder of a run until the run is finished."""
 
-NOT_STATE = ("params", "_params", "min_delta", "append", "append_header")
-"""Attributes of callbacks that are not restored: Keras turns the sign of `min_delta` once, and
-CSVLogger finds out at its begin whether it goes on."""
-ARRAY = "__array__"  # marks in a state, with its number, where an array stood
+NOT_STATE = ("params", "_params", "min_delta", "append", "append_header", "pruner")
+"""Attributes of callbacks that are not restored: Keras turns the sign of `min_delta` once,
+CSVLogger decides at the start of training whether it appends, and `resume=` has no pruner."""
+ARRAY = "__array__"  # JSON has {ARRAY: number} in place of an array
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What decides how training goes on.
+    """All that decides how training continues.
 
     Attributes:
         run_id: of the MLflow run.
         epochs: how many are done.
         stopped: a callback has ended training.
-        variables: of model, optimizer and metrics, as `fmnist.engine.state` orders them.
-        callbacks: the state of each: its plain attributes.
+        variables: of model, optimizer and metrics, in the order of `compiled_epoch.state`.
+        callbacks: the plain attributes of each.
     """
 
     run_id: str
@@ -44,29 +44,31 @@ class Snapshot:
     callbacks: Sequence[Mapping[str, Any]]
 
     def save(self, path: Path) -> None:
-        """Write it; until it is whole on the disk, the former one stays.
+        """Write it atomically.
 
         Raises:
             OSError: if it cannot be written.
         """
-        arrays: list[NDArray[Any]] = []
+        arrays = {f"variable{i}": variable for i, variable in enumerate(self.variables)}
+
+        def by_number(array: NDArray[Any]) -> dict[str, int]:
+            number = len(arrays)
+            arrays[f"{ARRAY}{number}"] = np.asarray(array)
+            return {ARRAY: number}
+
         about = {
             "run_id": self.run_id,
             "epochs": self.epochs,
             "stopped": self.stopped,
-            "callbacks": [_without_arrays(callback, arrays) for callback in self.callbacks],
+            "callbacks": self.callbacks,
         }
-        with replacing(path) as beside:
-            named: dict[str, Any] = {
-                f"variable{i}": variable for i, variable in enumerate(self.variables)
-            }
-            named |= {f"{ARRAY}{i}": array for i, array in enumerate(arrays)}
-            with beside.open("wb") as file:
-                np.savez(file, about=np.array(json.dumps(about)), **named)
+        text = json.dumps(about, default=by_number)
+        with replacing(path) as beside, beside.open("wb") as file:
+            np.savez(file, about=np.array(text), **arrays)
 
     @classmethod
     def load(cls, folder: Path, run_id: str) -> "Snapshot | None":
-        """Read what the run `run_id` saved in its folder; None if no epoch of it was done.
+        """Read what the run `run_id` saved in its folder; None if it finished no epoch.
 
         Raises:
             TrainingError: if the file is damaged.
@@ -76,15 +78,19 @@ class Snapshot:
             return None
         try:
             with np.load(path, allow_pickle=False) as content:
-                about = json.loads(str(content["about"]))
+                about = json.loads(
+                    str(content["about"]),
+                    object_hook=lambda value: (
+                        content[f"{ARRAY}{value[ARRAY]}"][()] if value.keys() == {ARRAY} else value
+                    ),
+                )
                 count = sum(name.startswith("variable") for name in content.files)
                 variables = [content[f"variable{i}"] for i in range(count)]
-                callbacks = [_with_arrays(one, content) for one in about["callbacks"]]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise TrainingError(f"{path}: damaged ({error}); without it nothing resumes") from error
         if about["run_id"] != run_id:  # a later run in the same folder
             return None
-        return cls(run_id, about["epochs"], about["stopped"], variables, callbacks)
+        return cls(run_id, about["epochs"], about["stopped"], variables, about["callbacks"])
 
 
 def remove(folder: Path) -> None:
@@ -93,9 +99,9 @@ def remove(folder: Path) -> None:
 
 
 class Snapshots(keras.callbacks.Callback):
-    """Save a snapshot after each epoch; go on from an earlier one when training begins.
+    """Save a snapshot after each epoch; continue from an earlier one when training begins.
 
-    Comes behind all callbacks that it watches.
+    Must come after all callbacks that it watches.
 
     Attributes:
         digests: of each epoch's "weights" and "metrics".
@@ -114,7 +120,7 @@ class Snapshots(keras.callbacks.Callback):
         self.digests: list[dict[str, str]] = []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Put the earlier state in place, now that no callback resets its own any more."""
+        """Restore the earlier state; by now the watched callbacks have reset theirs."""
         if self.earlier is None:
             return
         build_state(self.model)
@@ -124,7 +130,7 @@ class Snapshots(keras.callbacks.Callback):
             vars(callback).update(earlier)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Save."""
+        """Save a snapshot of the epoch."""
         assert logs is not None
         metrics = {key: value for key, value in logs.items() if not key.endswith("_seconds")}
         weights = digest_of_weights(self.model)
@@ -146,9 +152,12 @@ def digest_of_weights(model: keras.Model) -> str:
 
 
 def plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """Return the attributes that are numbers, words, arrays, and lists and mappings of these."""
-    own = {key: value for key, value in vars(callback).items() if key not in NOT_STATE}
-    return {key: value for key, value in own.items() if _is_plain(value)}
+    """Return the attributes that are numbers, strings, arrays, and lists and dicts of these."""
+    return {
+        key: value
+        for key, value in vars(callback).items()
+        if key not in NOT_STATE and _is_plain(value)
+    }
 
 
 def _is_plain(value: Any) -> bool:
@@ -159,28 +168,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, np.ndarray | np.generic):
         return not value.dtype.hasobject
     return value is None or isinstance(value, bool | int | float | str)
-
-
-def _without_arrays(value: Any, arrays: list[NDArray[Any]]) -> Any:
-    """Return `value` with {ARRAY: n} in the place of each array, which `arrays` gets."""
-    if isinstance(value, dict):
-        return {key: _without_arrays(child, arrays) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_without_arrays(child, arrays) for child in value]
-    if isinstance(value, np.ndarray | np.generic):
-        arrays.append(np.asarray(value))
-        return {ARRAY: len(arrays) - 1}
-    return value
-
-
-def _with_arrays(value: Any, content: Mapping[str, NDArray[Any]]) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {ARRAY}:
-            return content[f"{ARRAY}{value[ARRAY]}"][()]
-        return {key: _with_arrays(child, content) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_with_arrays(child, content) for child in value]
-    return value
 
 
 def _sha256(*parts: bytes) -> str:

@@ -1,13 +1,14 @@
-"""The Keras part of a run: compile, fit, and score what came of it."""
+"""The Keras part of a run: prepare, fit, evaluate."""
 
 import logging
+import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from fmnist.common.errors import ConfigError
@@ -36,9 +37,10 @@ FALL_BACK = "training.engine=compiled: %s; stock Keras trains instead"
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that training needs; nothing was trained yet.
+    """All that training needs.
 
-    `program` is the compiled engine's, still compiling; None where stock Keras trains.
+    Attributes:
+        program: of the compiled engine, still compiling; None: stock Keras trains.
     """
 
     config: Config
@@ -50,12 +52,12 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training left behind, beside the weights.
+    """What training results in, beside the weights.
 
     Attributes:
         history: the value of each metric after each epoch.
         digests: SHA-256 of each epoch's "weights" and "metrics".
-        pruned_after: the epoch after which a search ended the trial; None: it did not.
+        pruned_after: the epoch after which a search pruned the trial; None: it did not.
     """
 
     history: dict[str, list[float]]
@@ -64,10 +66,10 @@ class Fitted:
 
 
 def prepare(config: Config, dataset: Dataset) -> Prepared:
-    """Build model and callbacks, and begin to compile the program of the compiled engine.
+    """Build model and callbacks, and start to compile the program of the compiled engine.
 
     Raises:
-        ConfigError: if one of them cannot be built.
+        ConfigError: if model or callbacks cannot be built.
     """
     model = compiled_model(config, dataset)
     callbacks = user_callbacks(config, dataset)
@@ -81,8 +83,8 @@ def prepare(config: Config, dataset: Dataset) -> Prepared:
 
 
 def compiled_model(config: Config, dataset: Dataset) -> keras.Model:
-    """Build and compile the network with all random draws decided by `config.seed`."""
-    keras.utils.clear_session()  # an earlier run in this process leaves no trace, not even in names
+    """Build and compile the network; `config.seed` decides all random draws."""
+    keras.utils.clear_session()  # else names of layers would depend on earlier runs in this process
     keras.utils.set_random_seed(config.seed)
     model = build(config.model, dataset)
     model.compile(
@@ -94,10 +96,10 @@ def compiled_model(config: Config, dataset: Dataset) -> keras.Model:
 
 
 def user_callbacks(config: Config, dataset: Dataset) -> list[keras.callbacks.Callback]:
-    """Build the callbacks of the configuration; one that is null is left out.
+    """Build the callbacks of the configuration, but for those that are null.
 
     Raises:
-        ConfigError: if one cannot be built, or monitors what is not measured.
+        ConfigError: if one cannot be built, or monitors an unknown metric.
     """
     callbacks = []
     for name, node in config.callbacks.items():
@@ -124,111 +126,108 @@ def fit(
     observer: Observer,
     pruner: Pruner | None,
 ) -> Fitted:
-    """Train, by the compiled program if there is one and XLA can compile it, else by stock Keras.
+    """Train by the compiled program if there is one and XLA can compile it, else by stock Keras.
 
     Both see the same batches in the same order.
 
     Args:
         prepared: what `prepare` returned.
         run_id: of the MLflow run.
-        earlier: where training goes on; None: it begins.
-        observer: is told how training goes.
-        pruner: of the search that this is a trial of; None: it is none.
+        earlier: where to resume; None: start.
+        observer: follows the training.
+        pruner: of the search; None: this is no trial of one.
 
     Raises:
         TrainingError: if training diverged.
     """
-    keras.utils.set_random_seed(prepared.config.seed)  # whether the program is new leaves no trace
-    fitting = _Fitting(prepared, run_id, earlier, observer, pruner)
-    if prepared.program:
-        try:
-            with prepared.program.attach(prepared.model, prepared.dataset.train):
-                return fitting.run(fitting.orders, 1, Engine.compiled)
-        except CannotCompile as reason:
-            log.warning(FALL_BACK, reason)
+    config, program = prepared.config, _usable(prepared.program)
+    keras.utils.set_random_seed(config.seed)  # whether the program is new leaves no trace
+    metrics, history = EpochMetrics(), keras.callbacks.History()
+    divergence, pruning = StopAtDivergence(), PruneTrial(pruner)
+    watched = [metrics, *prepared.callbacks, divergence, history, pruning]
+    snapshots = Snapshots(config.output_dir, run_id, watched, earlier)
+    engine = Engine.compiled if program else Engine.keras
+    progress = TrainingProgress(engine, config.training.epochs, metrics, prepared.callbacks)
+    callbacks = [*watched, snapshots, notify(observer, progress), ProgressLine()]
+    _train(prepared, program, _epochs_left(prepared, earlier), callbacks)
+    divergence.check()
+    if len(metrics.epochs) < config.training.epochs and not pruning.pruned_after:
+        log.info(f"stopped early, after epoch {len(metrics.epochs)} of {config.training.epochs}")
+    return Fitted(history.history, snapshots.digests, pruning.pruned_after)
+
+
+def _usable(program: CompiledEpoch | None) -> CompiledEpoch | None:
+    """Wait until `program` is compiled; return None if there is none or XLA cannot compile it."""
+    try:
+        if program:
+            program.wait()
+    except CannotCompile as reason:
+        log.warning(FALL_BACK, reason)
+        return None
+    return program
+
+
+def _epochs_left(prepared: Prepared, earlier: Snapshot | None) -> range:
+    """Return the epochs to train, counted from 0; files of callbacks continue after the others."""
+    planned = prepared.config.training.epochs
+    if earlier is None:
+        return range(planned)
+    _continue_files(prepared.callbacks, earlier.epochs)
+    return range(planned if earlier.stopped else earlier.epochs, planned)
+
+
+def _train(
+    prepared: Prepared,
+    program: CompiledEpoch | None,
+    epochs: range,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Call Keras's `fit`: a step of it is an epoch of `program`, or else a batch."""
     train, size = prepared.dataset.train, prepared.config.training.batch_size
-    batches = in_batches(train, fitting.orders, size)
-    return fitting.run(batches, -(-len(train) // size), Engine.keras)
-
-
-class _Fitting:
-    """One call of Keras's `fit`, whichever engine trains."""
-
-    def __init__(
-        self,
-        prepared: Prepared,
-        run_id: str,
-        earlier: Snapshot | None,
-        observer: Observer,
-        pruner: Pruner | None,
-    ) -> None:
-        self.prepared, self.run_id, self.earlier = prepared, run_id, earlier
-        self.observer, self.pruner = observer, pruner
-        self.epochs, self.done = prepared.config.training.epochs, 0
-        if earlier:
-            self.done = self.epochs if earlier.stopped else earlier.epochs
-            _continue_files(prepared.callbacks, earlier.epochs)
-        examples = len(prepared.dataset.train)
-        self.orders = epoch_orders(examples, self.done, self.epochs, prepared.config.seed)
-
-    def run(self, data: tf.data.Dataset, steps: int, engine: Engine) -> Fitted:
-        """Train on `data`, `steps` of it an epoch."""
-        config, callbacks = self.prepared.config, self.prepared.callbacks
-        metrics, history = EpochMetrics(), keras.callbacks.History()
-        divergence = StopAtDivergence()
-        pruning = [PruneTrial(self.pruner)] if self.pruner else []
-        watched = [metrics, *callbacks, divergence, history, *pruning]
-        snapshots = Snapshots(config.output_dir, self.run_id, watched, self.earlier)
-        progress = TrainingProgress(engine, self.epochs, metrics, callbacks)
-        self.prepared.model.fit(
+    orders = epoch_orders(len(train), epochs, prepared.config.seed)
+    data, steps = orders, 1
+    if not program:
+        data, steps = in_batches(train, orders, size), math.ceil(len(train) / size)
+    with program.attach(prepared.model, train) if program else nullcontext():
+        prepared.model.fit(
             data,
-            initial_epoch=self.done,
-            epochs=self.epochs,
+            initial_epoch=epochs.start,
+            epochs=epochs.stop,
             steps_per_epoch=steps,
             shuffle=False,  # the orders are random already
-            validation_data=scoring_batches(self.prepared.dataset.validation),
-            callbacks=[*watched, snapshots, notify(self.observer, progress), ProgressLine()],
+            validation_data=scoring_batches(prepared.dataset.validation),
+            callbacks=callbacks,
             verbose=0,
         )
-        divergence.check()
-        done = len(metrics.epochs)
-        if done < self.epochs and not any(callback.pruned_after for callback in pruning):
-            log.info(f"stopped early, after epoch {done} of {self.epochs}")
-        pruned_after = pruning[0].pruned_after if pruning else None
-        return Fitted(history.history, snapshots.digests, pruned_after)
 
 
 def _continue_files(callbacks: Sequence[keras.callbacks.Callback], epochs: int) -> None:
-    """Let what a callback writes line by line go on behind the epochs that are done.
+    """Cut the files of CSV loggers after `epochs` epochs, and let the loggers append to them.
 
-    A file that runs share (`append=true`) is left as it is.
+    A file that runs share (`append=true`) stays as it is.
     """
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.CSVLogger) or callback.append:
             continue
-        path = Path(callback.filename)
-        if path.is_file():
+        if (path := Path(callback.filename)).is_file():
             lines = path.read_bytes().splitlines(keepends=True)
             path.write_bytes(b"".join(lines[: 1 + epochs]))
             callback.append = True
 
 
 def evaluate(prepared: Prepared, fitted: Fitted) -> tuple[dict[str, float], dict[str, object]]:
-    """Score the last weights and the best checkpoint, on validation and, only now, on test.
+    """Score the last and the best weights, on validation and, only now, on test.
 
-    Leaves the weights of the best checkpoint, if one was kept, in the model.
+    Leaves the best weights, if there is a checkpoint of them, in the model.
 
     Returns:
-        `{best,last}_{val,test}_{loss,accuracy}` with `best_epoch`, counted from 1, and the SHA-256
-        of the `last` and `best` weights with the digests of all `epochs`; without a checkpoint
+        `{best,last}_{val,test}_{loss,accuracy}` with `best_epoch`, counted from 1; and the SHA-256
+        of the `last` and `best` weights with the digests of all `epochs`. Without a checkpoint
         there is no "best".
     """
     model, dataset = prepared.model, prepared.dataset
     scores = score(model, dataset, "last")
-    digests: dict[str, object] = {
-        "last": digest_of_weights(model),
-        "epochs": fitted.digests,
-    }
+    digests: dict[str, object] = {"last": digest_of_weights(model), "epochs": fitted.digests}
     checkpoint = best_checkpoint(prepared.callbacks)
     if checkpoint is not None:
         model.load_weights(checkpoint.filepath)
@@ -241,7 +240,7 @@ def evaluate(prepared: Prepared, fitted: Fitted) -> tuple[dict[str, float], dict
 def best_checkpoint(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> keras.callbacks.ModelCheckpoint | None:
-    """Return the callback that keeps the best whole model, if there is one."""
+    """Return the callback that saves the best model, if there is one."""
     for callback in callbacks:
         is_checkpoint = isinstance(callback, keras.callbacks.ModelCheckpoint)
         if is_checkpoint and callback.save_best_only and not callback.save_weights_only:
@@ -250,7 +249,7 @@ def best_checkpoint(
 
 
 def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float]:
-    """Return loss and accuracy on validation and test as `{weights}_val_loss` and so on."""
+    """Return loss and accuracy on validation and test: `{weights}_val_loss` and so on."""
     scores: dict[str, float] = {}
     for name in ("val", "test"):
         batches = scoring_batches(dataset.parts[name])

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 ALPHA, SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. (2017), equation 2
 
-EXACT = (tf.float32, tf.float64)  # Keras casts anything below for the statistics of a batch
+EXACT = (tf.float32, tf.float64)  # Keras computes a batch's statistics in float32 at least
 
 Gradient = Callable[[tf.Tensor], tf.Tensor]
 
@@ -26,10 +26,9 @@ def selu(x: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
 
 
 def dropout_mask(layer: keras.layers.Dropout, inputs: tf.Tensor) -> tf.Tensor:
-    """Draw which elements of `inputs` are kept, as 1 or 0, with the layer's rate and own seed.
+    """Draw which elements of `inputs` to keep, as 1 or 0, with the layer's rate and own seed.
 
-    Keras leaves the generator to XLA, which takes a slow one; Philox costs nothing beside the
-    layer itself.
+    Keras lets XLA choose the generator, and XLA's is slow; Philox costs almost nothing.
     """
     seed = tf.cast(layer.seed_generator.next(), tf.int32)
     uniform = tf.random.stateless_uniform(tf.shape(inputs), seed, alg="philox")
@@ -37,7 +36,7 @@ def dropout_mask(layer: keras.layers.Dropout, inputs: tf.Tensor) -> tf.Tensor:
 
 
 class Dropout(keras.layers.Dropout):
-    """Dropout (Srivastava et al., 2014): what is kept is scaled by 1 / (1 - rate)."""
+    """Dropout (Srivastava et al., 2014): scales what it keeps by 1 / (1 - rate)."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Drop elements while training."""
@@ -45,7 +44,7 @@ class Dropout(keras.layers.Dropout):
 
 
 class AlphaDropout(keras.layers.AlphaDropout):
-    """AlphaDropout (Klambauer et al., 2017): mean and variance of the inputs are kept."""
+    """AlphaDropout (Klambauer et al., 2017): keeps mean and variance of the inputs."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Set elements to SELU's negative limit while training, then rescale all."""
@@ -79,19 +78,31 @@ def normalized(
     return (centred * (inverse * gamma) + beta, mean, variance), gradient
 
 
+def normalized_by_batch(
+    layer: keras.layers.BatchNormalization, x: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """Normalise x (batch, units) as `layer` does in training; its moving statistics stay.
+
+    Returns:
+        What `normalized` does.
+    """
+    gamma, beta = tf.convert_to_tensor(layer.gamma), tf.convert_to_tensor(layer.beta)
+    results: tuple[tf.Tensor, ...] = normalized(x, gamma, beta, tf.constant(layer.epsilon, x.dtype))
+    return results
+
+
 class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation (Ioffe and Szegedy, 2015) of plain batches of vectors."""
 
     def call(
         self, inputs: tf.Tensor, training: bool = False, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Normalise; while training by the batch, and follow its mean and variance."""
+        """Normalise; in training by the batch, and update the moving mean and variance."""
         plain = self.center and self.scale and not (self.renorm or self.synchronized)
         vectors = len(inputs.shape) == 2 and inputs.dtype in EXACT and mask is None
         if not (training and self.trainable and plain and vectors):
             return super().call(inputs, training=training, mask=mask)
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        y, *moments = normalized(inputs, gamma, beta, tf.constant(self.epsilon, inputs.dtype))
+        y, *moments = normalized_by_batch(self, inputs)
         for moving, moment in zip((self.moving_mean, self.moving_variance), moments, strict=True):
             moving.assign(moving * self.momentum + moment * (1 - self.momentum))
         return y
@@ -105,7 +116,7 @@ LAYERS = {
 
 
 def clone_for_xla(layer: keras.Layer) -> keras.Layer:
-    """Copy a layer without its weights, with the fast forms above in place of Keras's."""
+    """Copy a layer without its weights, as one of the fast layers above if there is one for it."""
     config: dict[str, Any] = layer.get_config()
     kind = type(layer) if config.get("noise_shape") else LAYERS.get(type(layer), type(layer))
     copy = kind.from_config(config)

@@ -47,8 +47,8 @@ def uri(folder, monkeypatch) -> str:
     return uri
 
 
-def study_of(uri: str, place: int) -> str:
-    return studies.all_studies(Store(uri, "1"))[place].run_id
+def study_of(uri: str, index: int) -> str:
+    return studies.all_studies(Store(uri, "1"))[index].run_id
 
 
 def test_before_a_promotion_there_is_no_champion(uri):
@@ -67,7 +67,7 @@ def test_an_address_that_cannot_be_had_is_one_line(uri):
             main(["serve", "--port", "99999"])
 
 
-def test_a_server_that_does_not_answer_is_told_at_once(monkeypatch):
+def test_a_server_that_does_not_answer_is_reported_at_once(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     for command in (["history"], ["predict", "x.png"], ["serve"], ["rollback"], ["promote", "x"]):
         with pytest.raises(TrackingError, match=r"http://127.0.0.1:9: .*refused"):
@@ -95,10 +95,10 @@ def test_predict_names_classes(uri, tmp_path, capsys):
     names = [line.split("|")[1].strip().removeprefix(f"{tmp_path}/") for line in printed[2:]]
     assert names == ["a.png", "b.npy[0]", "b.npy[1]"]
     main(["predict", str(tmp_path), "--json"])
-    said = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     expected = mlflow.keras.load_model("models:/fmnist@champion").predict(IMAGES[:2], verbose=0)
-    assert said["model"] == "models:/fmnist/1"
-    for answer, row in zip(said["answers"], expected[[0, 0, 1]], strict=True):
+    assert printed["model"] == "models:/fmnist/1"
+    for answer, row in zip(printed["answers"], expected[[0, 0, 1]], strict=True):
         assert answer["class"] == str(row.argmax())
         assert list(answer["probabilities"]) == list("0123456789")
         np.testing.assert_allclose(list(answer["probabilities"].values()), row, rtol=1e-4)
@@ -217,15 +217,15 @@ def test_the_served_champion(uri, capsys):
         given = [list(answer.values()) for answer in answers]
         np.testing.assert_allclose(given, model.predict(IMAGES[:3]).to_numpy(), rtol=1e-4)
         expected = {"1": first_answer(model)}
-        for content, said in REFUSED:
+        for content, message in REFUSED:
             status, answer, _ = post(content)
-            assert status == 400 and said in json.loads(answer)["error"], (content, answer)
+            assert status == 400 and message in json.loads(answer)["error"], (content, answer)
             assert len(answer) < 300 and "secret" not in answer
         assert post(b"a,b", "text/csv")[0] == 400
         both = {"Content-Length": "2", "Transfer-Encoding": "chunked"}
         kind = {"Content-Type": "application/json"}
         assert ask("POST", "/invocations", b"0\r\n\r\n", **both, **kind)[0] == 400
-        # A new champion is taken up without a request lost, and says that it answered.
+        # A new champion is loaded without losing a request, and each answer names its version.
         main(["promote", study_of(uri, 2)])
         process.send_signal(signal.SIGHUP)
         with ThreadPoolExecutor(4) as clients:
@@ -266,7 +266,7 @@ def test_a_server_goes_on_if_the_new_champion_cannot_be_loaded(uri, capsys, monk
     champion = server.Champion()
     monkeypatch.undo()
     champion.reload()
-    said = capsys.readouterr().err
-    assert said.startswith("error: version 2: its model was altered: SHA-256 ")
-    assert said.endswith("when it was trained; still serving version 2\n")
+    error = capsys.readouterr().err
+    assert error.startswith("error: version 2: its model was altered: SHA-256 ")
+    assert error.endswith("when it was trained; still serving version 2\n")
     assert champion.current[0] == 2

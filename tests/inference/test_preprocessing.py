@@ -117,7 +117,7 @@ def png() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is no PNG, JPEG or .npy file"),
         (b"GIF89a", "is no PNG, JPEG or .npy file"),
@@ -132,10 +132,10 @@ def png() -> bytes:
         (npy(BOOT).replace(b"(28, 28), ", b"(99999999, 28, 28),"), "is no array that can be read"),
     ],
 )
-def test_what_is_no_image_is_one_line(tmp_path, content, said):
+def test_what_is_no_image_is_one_line(tmp_path, content, message):
     file = tmp_path / "file"
     file.write_bytes(content)
-    with pytest.raises(ImageError, match=said) as refused:
+    with pytest.raises(ImageError, match=message) as refused:
         preprocessing.read(str(file), SHAPE)
     assert "\n" not in str(refused.value)
 

@@ -32,7 +32,7 @@ CHAMPION, BASELINE = candidate("champion", "relu", 1), candidate("baseline", "re
 
 
 @pytest.mark.parametrize(
-    ("incumbent", "found", "check", "outcome", "reason"),
+    ("incumbent", "difference_found", "check", "outcome", "reason"),
     [
         (CHAMPION, difference(0.012, 0.004), GOOD, "promoted",
          "selu (version 2) is the champion now: it beats the champion, relu (version 1): "
@@ -62,13 +62,14 @@ CHAMPION, BASELINE = candidate("champion", "relu", 1), candidate("baseline", "re
          "There is no champion yet: selu (version 2) is refused: its model was altered."),
     ],
 )  # fmt: skip
-def test_what_is_decided_and_said(incumbent, found, check, outcome, reason):
-    evidence = Evidence(criteria=CRITERIA, incumbent=incumbent, difference=found)
+def test_outcome_and_reason(incumbent, difference_found, check, outcome, reason):
+    evidence = Evidence(criteria=CRITERIA, incumbent=incumbent, difference=difference_found)
     champion = 1 if incumbent is CHAMPION else None
     challenger = candidate("challenger", "selu", 2)
     decision = decide(challenger, evidence, [GOOD, check], champion)
-    assert decision[0] == Outcome(outcome)
-    assert decision[1].startswith(reason)
+    assert decision.outcome == Outcome(outcome)
+    assert decision.reason.startswith(reason)
+    assert decision.champion == (2 if outcome == "promoted" else champion)
 
 
 @pytest.mark.parametrize(

@@ -31,15 +31,15 @@ WRITES = (
 WRITES_OF_A_PROMOTION = 9
 
 
-def promote(uri: str, place: int, first: bool = False):
-    """Promote from the study in a place, counted from 0."""
+def promote(uri: str, index: int, first: bool = False):
+    """Promote from the study at an index, counted from 0."""
     mlflow.set_tracking_uri(uri)
     store = Store(uri, mlflow.get_experiment_by_name("fmnist").experiment_id)
-    study_id = studies.all_studies(store)[place].run_id
+    study_id = studies.all_studies(store)[index].run_id
     return promotion.promote(store, study_id, schema.promotion(), first=first)
 
 
-def promote_at_once(uri: str, place: int, barrier: Barrier) -> None:
+def promote_at_once(uri: str, index: int, barrier: Barrier) -> None:
     """Promote, but commit the first decision only when the other process has decided, too."""
     commit = promotion.commit
     waited = []
@@ -51,10 +51,10 @@ def promote_at_once(uri: str, place: int, barrier: Barrier) -> None:
         return commit(*arguments)
 
     promotion.commit = late
-    promote(uri, place)
+    promote(uri, index)
 
 
-def register_at_once(uri: str, place: int, barrier: Barrier) -> None:
+def register_at_once(uri: str, index: int, barrier: Barrier) -> None:
     """Promote, but register a version only when the other process is about to, too."""
     create = mlflow.MlflowClient.create_model_version
 
@@ -63,10 +63,10 @@ def register_at_once(uri: str, place: int, barrier: Barrier) -> None:
         return create(*arguments, **options)
 
     mlflow.MlflowClient.create_model_version = late
-    promote(uri, place, first=True)
+    promote(uri, index, first=True)
 
 
-def promote_and_die(uri: str, place: int, before: int) -> None:
+def promote_and_die(uri: str, index: int, before: int) -> None:
     """Promote, and be killed before the write of that number, counted from 1."""
     number = count(1)
 
@@ -80,7 +80,7 @@ def promote_and_die(uri: str, place: int, before: int) -> None:
 
     for name in WRITES:
         setattr(mlflow.MlflowClient, name, deadly(getattr(mlflow.MlflowClient, name)))
-    promote(uri, place)
+    promote(uri, index)
 
 
 def champion() -> int:
@@ -88,8 +88,8 @@ def champion() -> int:
 
 
 def all_versions() -> list[int]:
-    found = mlflow.MlflowClient().search_model_versions(f"name = '{MODEL}'")
-    return sorted(int(version.version) for version in found)
+    registered = mlflow.MlflowClient().search_model_versions(f"name = '{MODEL}'")
+    return sorted(int(version.version) for version in registered)
 
 
 def decisions() -> list[tuple[str, str | None, str | None]]:

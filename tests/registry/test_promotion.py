@@ -1,6 +1,7 @@
 """The registry changes its champion on evidence, validates the model, and keeps every decision."""
 
 import dataclasses
+import html
 import importlib.util
 import json
 import py_compile
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow.entities import Run
 
@@ -23,6 +25,7 @@ from fmnist.registry.decision_log import EXPERIMENT, MODEL, find_decision_log, o
 from fmnist.registry.rollback import rollback
 from fmnist.registry.validation import predictions_of, validate
 from fmnist.tracking import studies
+from fmnist.tracking.model import digest
 from fmnist.tracking.store import Store
 from fmnist.tracking.tags import STUDY_TAG
 
@@ -48,8 +51,8 @@ def study_ids(store: Store) -> tuple[str, str]:
     return first, second
 
 
-def promote(store: Store, place: int, criteria: Promotion = CRITERIA, **options):
-    return promotion.promote(store, study_ids(store)[place], criteria, **options)
+def promote(store: Store, index: int, criteria: Promotion = CRITERIA, **options):
+    return promotion.promote(store, study_ids(store)[index], criteria, **options)
 
 
 def aliases() -> dict[str, int]:
@@ -119,7 +122,7 @@ def test_the_record_has_all_that_the_decision_rests_on(store):
     assert kept["provenance"]["data.fingerprint"] == run_of(1).data.tags["data.fingerprint"]
     assert len(kept["checks"]) == 9 and kept["criteria"]["alpha"] == 0.05
     page = (folder / "decision.html").read_text()
-    for part in (decision.reason, "bit for bit", "corrected p", kept["study"]):
+    for part in (html.escape(decision.reason), "bit for bit", "corrected p", kept["study"]):
         assert part in page
 
 
@@ -190,14 +193,12 @@ def test_an_incomplete_variant_is_refused(store):
 
 
 def altered(run) -> None:
-    model = Path(client().get_logged_model(versions.logged_model_id(run)).artifact_location[7:])
-    with (model / "MLmodel").open("a") as file:
+    with (folder_of(run) / "MLmodel").open("a") as file:
         file.write("# harmless?\n")
 
 
 def missing(run) -> None:
-    model = client().get_logged_model(versions.logged_model_id(run)).artifact_location[7:]
-    shutil.rmtree(model)
+    shutil.rmtree(folder_of(run))
 
 
 def other_predictions(run) -> None:
@@ -226,8 +227,8 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "said"), REFUSALS)
-def test_a_spoilt_model_is_refused(store, spoil, said, capsys):
+@pytest.mark.parametrize(("spoil", "reason"), REFUSALS)
+def test_a_spoilt_model_is_refused(store, spoil, reason, capsys):
     promote(store, 0)
     promote(store, 1)
     # As a challenger that was deleted is not found at all, all are spoilt as earlier champions ...
@@ -235,18 +236,18 @@ def test_a_spoilt_model_is_refused(store, spoil, said, capsys):
     decision = rollback(store, None, "to see")
     assert decision.outcome is Outcome.refused and decision.champion == 2
     assert decision.reason.startswith("The champion stays version 2: 0.01 (version 1) is refused: ")
-    assert said in decision.reason and aliases()["champion"] == 2
+    assert reason in decision.reason and aliases()["champion"] == 2
     with pytest.raises(PromotionError, match="is refused"):
         promotion.show(store, decision)
     assert "| NO " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("spoil", "said"), REFUSALS[:4])
-def test_a_spoilt_challenger_is_refused(store, spoil, said):
+@pytest.mark.parametrize(("spoil", "reason"), REFUSALS[:4])
+def test_a_spoilt_challenger_is_refused(store, spoil, reason):
     chosen = promote(store, 0, dry_run=True).challenger.run_id
     spoil(mlflow.get_run(chosen))  # ... and, where that can be, as challengers
     decision = promote(store, 0)
-    assert decision.outcome is Outcome.refused and said in decision.reason
+    assert decision.outcome is Outcome.refused and reason in decision.reason
     assert aliases() == {"challenger": 1} and all_versions()[1]["outcome"] == "refused"
 
 
@@ -418,3 +419,44 @@ def test_the_criteria_stand_in_conf():
     assert schema.promotion(alpha=0.01, min_effect=None).alpha == 0.01
     with pytest.raises(schema.ConfigError, match=r"promotion.alpha=2.0: must be above 0 and below"):
         schema.promotion(alpha=2.0)
+
+
+def folder_of(run: Run) -> Path:
+    model = client().get_logged_model(versions.logged_model_id(run))
+    return Path(model.artifact_location.removeprefix("file://"))
+
+
+def sign_again(run: Run) -> None:
+    """Let the store agree to a changed model, as whoever may write to it can."""
+    changed = digest(folder_of(run))
+    client().set_tag(run.info.run_id, "model.digest", changed)
+    for version in client().search_model_versions(f"run_id = '{run.info.run_id}'"):
+        client().set_model_version_tag(MODEL, version.version, "model.digest", changed)
+
+
+def test_code_in_a_model_is_not_executed(store, tmp_path):
+    promote(store, 0)
+    run = run_of(1)
+    code = folder_of(run) / "code"
+    for name in ("served_model.py", "keras.py"):
+        (code / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    sign_again(run)
+    _, model = versions.load_champion()
+    assert list(model.predict(np.zeros((1, 8, 8), np.uint8)).columns) == list("0123456789")
+    answers = validate(f"models:/{MODEL}/1", run.info.run_id, Evidence())[-1]
+    assert answers.passed and "not ours, and was not executed" in answers.found
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_that_holds_code_is_refused(store, tmp_path):
+    import keras
+
+    promote(store, 0)
+    run = run_of(1)
+    harmful = keras.Sequential([keras.Input((8, 8)), keras.layers.Lambda(lambda x: x)])
+    harmful.save(folder_of(run) / "data" / "model.keras")
+    sign_again(run)
+    with pytest.raises(PromotionError, match=r"version 1: its model cannot be loaded: .*Lambda"):
+        versions.load_champion()
+    refused = validate(f"models:/{MODEL}/1", run.info.run_id, Evidence())[-1]
+    assert not refused.passed and "its model cannot be loaded" in refused.found

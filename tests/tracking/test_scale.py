@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, event, update
 
 from conftest import QUICK, composed, copy_store
 from copies import Original, fill
-from fmnist.cli import doctor, main
+from fmnist.cli import main
 from fmnist.config import schema
 from fmnist.config.instantiate import instantiate
 from fmnist.config.schema import Tracking
@@ -20,7 +20,8 @@ from fmnist.evidence.comparison import StudyDesign
 from fmnist.registry import promotion
 from fmnist.runs import resume
 from fmnist.runs.run import with_threads
-from fmnist.tracking import studies
+from fmnist.tracking import store_checks, studies
+from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.store import Store, existing_store
 from fmnist.tracking.tags import SIGNATURE_TAG
 
@@ -81,7 +82,7 @@ def find_the_earlier_self(store: Store) -> None:
     asked = composed(Path("/"), "+experiment=quick", *QUICK, "model=relu", "seed=1")
     latest = mlflow.get_run(studies.latest(store))
     dataset = instantiate("data", asked.data)
-    found = resume.of_study(store, latest.info.run_id, with_threads(asked), dataset)
+    found = resume.of_study(store, latest.info.run_id, with_threads(asked, JobContext()), dataset)
     assert found and found.finished
 
 
@@ -107,5 +108,4 @@ def test_a_model_half_logged_is_found_behind_many_whole_ones(crowded):
     with create_engine(crowded[MANY]).begin() as connection:
         first = update(SqlLoggedModel).where(SqlLoggedModel.model_id == half)
         connection.execute(first.values(creation_timestamp_ms=0))
-    [found] = doctor.of_models(Store(crowded[MANY], "1"))
-    assert half in found.what
+    assert store_checks.half_logged_models() == [half]

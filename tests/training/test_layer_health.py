@@ -1,40 +1,20 @@
 """Layer health: measured as Keras itself would, without a trace in the training."""
 
-import json
-from pathlib import Path
-
 import keras
-import mlflow
 import numpy as np
-import pandas
 import pytest
 import tensorflow as tf
-from PIL import Image
-from test_experiment import digest
 
 from conftest import QUICK, composed
-from fmnist.common.errors import TrainingError
 from fmnist.config.instantiate import instantiate
 from fmnist.evidence.layer_health import QUANTITIES
-from fmnist.reports.layer_health_maps import (
-    HEIGHT,
-    LEFT,
-    NOT_FINITE,
-    NOT_YET,
-    RISING,
-    SCALES,
-    TOP,
-    WIDTH,
-    heat_maps,
-)
-from fmnist.training.callbacks import StopAtDivergence
 from fmnist.training.layer_health import (
     dense_layers,
     forward_and_backward,
-    log_health,
     measure,
     summary,
 )
+from fmnist.training.state import digest_of_weights
 from fmnist.training.trainer import compiled_model
 
 
@@ -108,75 +88,4 @@ def test_a_network_of_one_hidden_layer_has_a_summary_too():
 def test_it_leaves_no_trace_in_the_weights(run, model):
     watched = run(f"model={model}")
     unwatched = run(f"model={model}", "~callbacks.layer_health")
-    assert digest(watched.model) == digest(unwatched.model)
-
-
-def test_table_pictures_and_metrics_of_every_epoch_are_logged(run, store):
-    result = run("model=relu")
-    client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
-    folder = client.download_artifacts(result.run_id, "")
-    table = pandas.read_json(f"{folder}/layer_health.json", orient="split")
-    layers = ["dense", "dense_1", "dense_2", "dense_3"]
-    assert list(table["layer"]) == 3 * layers and list(table["epoch"]) == sorted([0, 1, 2] * 4)
-    assert (table["update_ratio"][:4] == 0).all() and (table["update_ratio"][4:] > 0).all()
-    last = table[table["epoch"] == 2]
-    metrics = client.get_run(result.run_id).data.metrics
-    assert metrics["gradient_norm"] == pytest.approx(np.linalg.norm(last["gradient_norm"]))
-    assert "layer_health.json" in client.get_run(result.run_id).data.tags["mlflow.loggedArtifacts"]
-    first, third = last["gradient_norm"].iloc[0], last["gradient_norm"].iloc[2]
-    assert metrics["gradient_ratio"] == pytest.approx(first / third)
-    assert metrics["dead_units"] == pytest.approx(last["dead_units"][:3].mean())
-    pictures = client.list_artifacts(result.run_id, "images")
-    steps = {file.path.split("+")[2] for file in pictures if file.path.endswith(".png")}
-    assert steps == {"0", "1", "2"}
-    for file in pictures:
-        Image.open(f"{folder}/{file.path}").verify()
-
-
-def test_the_table_keeps_vanishing_gradients(run, store):
-    result = run("model=relu", "training.epochs=1")
-    history = np.full((1, 1, len(QUANTITIES)), 1.2345e-30)
-    log_health(result.run_id, ["dense"], history, 1)
-    client = mlflow.MlflowClient(f"sqlite:///{store}/mlflow.db")
-    folder = client.download_artifacts(result.run_id, "")
-    [row] = json.loads(Path(folder, "layer_health.json").read_text())["data"]
-    assert row == [0, "dense"] + [1.2345e-30] * len(QUANTITIES)
-
-
-def test_a_cell_has_the_colour_of_its_value():
-    history = np.zeros((2, 4, len(QUANTITIES)))
-    history[1, 0] = np.nan
-    history[1, 1] = [scale.high for scale in SCALES.values()]
-    image = heat_maps(history, epochs=3)  # columns: two epochs measured, two to come
-
-    def pixel(row, column):  # of the first map
-        return image.getpixel(
-            (LEFT + (2 * column + 1) * WIDTH // 8, TOP + (2 * row + 1) * HEIGHT // 8)
-        )
-
-    assert pixel(0, 0) == RISING[0]
-    assert pixel(0, 1) == NOT_FINITE
-    assert pixel(1, 1) == RISING[-1]
-    assert pixel(0, 2) == pixel(3, 3) == NOT_YET
-
-
-def test_weights_that_are_not_finite_end_the_training(tmp_path):
-    model, (images, labels) = model_and_probe(tmp_path, "relu")
-
-    class Poison(keras.callbacks.Callback):
-        """Leaves the loss finite: a ReLU turns what is not a number into 0."""
-
-        def on_epoch_end(self, epoch, logs=None):
-            kernel = self.model.layers[2].kernel
-            kernel.assign(tf.where(tf.range(kernel.shape[1]) == 3, np.nan, kernel.value))
-
-    with pytest.raises(TrainingError, match=r"a weight of .*dense/kernel is nan after epoch 1"):
-        model.fit(
-            images,
-            labels,
-            epochs=3,
-            validation_data=(images, labels),
-            callbacks=[Poison(), StopAtDivergence()],
-            verbose=0,
-        )
-    assert len(model.history.epoch) == 1
+    assert digest_of_weights(watched.model) == digest_of_weights(unwatched.model)
