@@ -325,7 +325,7 @@ def test_users_are_added_once_with_known_roles_by_an_admin(as_user, name, argume
 
 def test_a_reader_reads_and_cannot_move_the_alias(team, studies, champions, as_user):
     as_user("reader")
-    assert version_of(CHAMPION) == "2"
+    assert version_of(CHAMPION) == 2
     runs = len(all_runs())
     promote = ["promote", study_of(studies[0]), "--first"]
     commands = (["history"], ["compare"], ["ui", "--no-browser"], promote, ["rollback"])
@@ -347,7 +347,7 @@ def test_a_reader_reads_and_cannot_move_the_alias(team, studies, champions, as_u
             client.delete_registered_model_alias(MODEL, CHAMPION)
         with pytest.raises(MlflowException, match="error code 403"):
             find_decision_log().append(2, "forged")
-    assert version_of(CHAMPION) == "2" and len(all_runs()) == runs
+    assert version_of(CHAMPION) == 2 and len(all_runs()) == runs
 
 
 def test_a_failed_request_does_not_tell_the_password_of_the_uri(team, as_user, monkeypatch):
