@@ -17,7 +17,6 @@ def test_every_file_that_a_page_links_is_there(page):
     assert [file for file in files if not (page.parent / file).exists()] == []
 
 
-@pytest.mark.skipif(not ARCHITECTURE.exists(), reason="docs/architecture.md is still to come")
 def test_the_map_names_every_package():
     packages = {path.parent.name for path in (PROJECT / "fmnist").glob("*/__init__.py")}
     text = ARCHITECTURE.read_text(encoding="utf-8")
