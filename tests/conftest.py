@@ -144,7 +144,7 @@ def lay_store(folder: Path) -> None:
 def used_store(folder: Path) -> str:
     """Put three runs and a champion into a store that has one experiment; return a run's id.
 
-    The champion takes images and has no network; it fails when it is asked.
+    The champion takes images and is untrained.
     """
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
     for model, seed, fingerprint in (("relu", 1, "a"), ("relu", 2, "a"), ("selu", 1, "b")):
@@ -153,24 +153,30 @@ def used_store(folder: Path) -> str:
         client.log_param(run_id, "seed", seed)
         client.log_metric(run_id, "best_val_accuracy", 0.9)
         client.set_terminated(run_id)
-    (folder / "unusable.py").write_text(
-        "def _load_pyfunc(path): return Model()\nclass Model:\n"
-        "    def predict(self, images, params=None): raise AssertionError(images.shape)\n"
-    )
-    tensor = mlflow.types.TensorSpec(np.dtype(np.uint8), (-1, 28, 28))
-    mlflow.pyfunc.save_model(
-        str(folder / "model"),
-        loader_module="unusable",
-        code_paths=[str(folder / "unusable.py")],
-        signature=mlflow.models.ModelSignature(mlflow.types.Schema([tensor])),
-        input_example=np.zeros((1, 28, 28), np.uint8),
-        pip_requirements=[],
-    )
+    save_untrained_model(folder / "model")
     client.create_registered_model("fmnist")
     tags = {DIGEST_TAG: digest(folder / "model")}
     version = client.create_model_version("fmnist", f"file://{folder}/model", tags=tags).version
     client.set_registered_model_alias("fmnist", "champion", version)
     return run_id
+
+
+def save_untrained_model(folder: Path) -> None:
+    """Save a small network as a run logs its model."""
+    import keras
+
+    layers = [keras.Input((28, 28), dtype="uint8"), keras.layers.Flatten(), keras.layers.Dense(2)]
+    file = folder.with_name("model.keras")
+    keras.Sequential(layers).save(file)
+    tensor = mlflow.types.TensorSpec(np.dtype(np.uint8), (-1, 28, 28))
+    mlflow.pyfunc.save_model(
+        str(folder),
+        loader_module="served_model",
+        data_path=str(file),
+        signature=mlflow.models.ModelSignature(mlflow.types.Schema([tensor])),
+        pip_requirements=[],
+        metadata={"class_names": ["cat", "dog"]},
+    )
 
 
 def listing(folder: Path) -> set[str]:

@@ -59,10 +59,14 @@ def test_the_commands_on_finished_runs(clone):
     champion = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db").get_model_version_by_alias(
         "fmnist", "champion"
     )
-    assert champion.tags["reason"] in promoted.stdout
     record = next(run for run in runs_in(clone) if run.data.tags.get("champion"))
+    assert champion.tags["decision"] == record.info.run_id
+    assert record.data.tags["reason"] in promoted.stdout
     decision = mlflow.artifacts.load_dict(f"{record.info.artifact_uri}/decision.json")
-    assert decision["facts"]["engine"] == "compiled" and decision["facts"]["data.fingerprint"]
+    assert (
+        decision["provenance"]["engine"] == "compiled"
+        and decision["provenance"]["data.fingerprint"]
+    )
 
 
 @pytest.mark.slow
