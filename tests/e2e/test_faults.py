@@ -126,7 +126,7 @@ def test_two_runs_set_up_a_store_are_killed_and_lose_nothing(tmp_path, reference
 @pytest.mark.slow
 def test_a_server_may_go_and_come_back(tmp_path, references):
     port = free_port()
-    folders = {patience: tmp_path / patience for patience in ("60", "1")}
+    folders = {patience: tmp_path / patience for patience in ("600", "1")}
     with mlflow_server(tmp_path, port) as uri:
         patient, impatient = (
             Started(folder, *SIZED, f"tracking.uri={uri}", f"tracking.timeout={patience}")
