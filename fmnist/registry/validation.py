@@ -129,10 +129,10 @@ def _check_signature(folder: Path, dataset: Dataset) -> Check:
 
 
 def _check_predictions(model: Any, dataset: Dataset, logged: Predictions, run: Run) -> Check:
-    from fmnist.training import trainer  # TensorFlow takes seconds to import
+    from fmnist.training import evaluation  # TensorFlow takes seconds to import
     from fmnist.training.devices import processor
 
-    probabilities = trainer.predict(model, dataset.validation)
+    probabilities = evaluation.predict(model, dataset.validation)
     if not np.array_equal(dataset.validation.labels, logged.labels):
         return Check("predictions", False, "those it logged are of other images")
     images = len(probabilities)

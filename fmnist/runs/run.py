@@ -148,7 +148,7 @@ def load_dataset(config: Config) -> Dataset:
 def start_tensorflow(config: Config) -> None:
     """Import TensorFlow, which takes seconds, and set its threads."""
     with importing_tensorflow():
-        import fmnist.training.trainer  # noqa: F401
+        import fmnist.training.evaluation  # noqa: F401
     assert config.training.threads is not None
     devices.use_threads(config.training.threads)
 
@@ -169,14 +169,13 @@ def train_and_record(inputs: RunInputs, pruner: "Pruner | None") -> TrainedRun:
     log.info(_headline(inputs, prepared.model.count_params()))
     with sigterm_raises(), tracked_run(inputs) as tracked:
         snapshot = state.Snapshot.load(folder, tracked.run_id) if inputs.earlier else None
-        epochs_before = snapshot.epochs if snapshot else 0
+        epochs, done = inputs.config.training.epochs, snapshot.epochs if snapshot else 0
         if inputs.earlier:
-            epochs = inputs.config.training.epochs
-            log.info(f"run {tracked.run_id} goes on after epoch {epochs_before} of {epochs}")
+            log.info(f"run {tracked.run_id} goes on after epoch {done} of {epochs}")
         observer = TrainingLog(tracked.run_id, tracked.queue)
         fitted = trainer.fit(prepared, tracked.run_id, snapshot, observer, pruner)
         seconds = time.perf_counter() - started
-        seconds += sum(fitted.history.get("epoch_seconds", [])[:epochs_before])
+        seconds += sum(fitted.history.get("epoch_seconds", [])[:done])
         result = score(tracked.run_id, prepared, fitted, seconds)
         log.info("\n%s\n", score_table(result))
         tracked.queue.call(partial(record, result, inputs.dataset))
@@ -196,14 +195,14 @@ def _headline(inputs: RunInputs, parameters: int) -> str:
 
 def score(run_id: str, prepared: "Prepared", fitted: "Fitted", seconds: float) -> TrainedRun:
     """Score the weights, on validation and, only now, on test; the best ones stay in the model."""
-    from fmnist.training import trainer
+    from fmnist.training import evaluation
 
     model, dataset = prepared.model, prepared.dataset
-    scores, digests = trainer.evaluate(prepared, fitted)
+    scores, digests = evaluation.evaluate(prepared, fitted)
     scores |= {"fit_seconds": seconds, "parameters": model.count_params()}
     predictions = Predictions(
         dataset.validation.labels,
-        trainer.predict(model, dataset.validation),
+        evaluation.predict(model, dataset.validation),
         tuple(dataset.class_names),
     )
     return TrainedRun(
@@ -213,9 +212,8 @@ def score(run_id: str, prepared: "Prepared", fitted: "Fitted", seconds: float) -
 
 def record(result: TrainedRun, dataset: Dataset) -> None:
     """Log scores, digests, model, predictions and pictures; a second time leaves the same."""
-    run_id, tags = result.run_id, {NOTE_TAG: result.summary}
-    if result.pruned_after:
-        tags[STOPPED_TAG] = str(result.pruned_after)
+    run_id, pruned = result.run_id, result.pruned_after
+    tags = {NOTE_TAG: result.summary} | ({STOPPED_TAG: str(pruned)} if pruned else {})
     run_log.log_missing_metrics(run_id, result.scores)
     run_log.log_digests(run_id, result.digests)
     run_log.set_tags(run_id, tags)
@@ -231,11 +229,10 @@ def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
 
     predictions, best_epoch = result.predictions, result.scores.get("best_epoch")
     labels, names = predictions.labels, predictions.class_names
+    confusion = class_plots.confusion_matrix(labels, predictions.classes, names)
     return {
         "plots/learning_curves.png": run_plots.learning_curves(result.history, best_epoch),
-        "plots/confusion_matrix.png": class_plots.confusion_matrix(
-            labels, predictions.classes, names
-        ),
+        "plots/confusion_matrix.png": confusion,
         "plots/confident_mistakes.png": run_plots.confident_mistakes(
             dataset.validation.images, labels, predictions.probabilities, names
         ),

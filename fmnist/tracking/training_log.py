@@ -53,6 +53,7 @@ class TrainingLog:
         self.queue.enqueue(partial(run_log.set_tags, self.run_id, tags))
         if self.epochs:
             self.queue.enqueue(partial(self._log_missing_epochs, self.epochs))
+        self.update()
 
     def update(self) -> None:
         """Log what is new, at the begin and at the end of an epoch."""

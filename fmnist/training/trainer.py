@@ -1,4 +1,4 @@
-"""The Keras part of a run: prepare, fit, evaluate."""
+"""Training: prepare what it needs, then fit."""
 
 import logging
 import math
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from fmnist.common.errors import ConfigError
 from fmnist.config.instantiate import instantiate
 from fmnist.config.schema import EPOCH_METRICS, Config, Engine
-from fmnist.data.datasets import Dataset, Part
+from fmnist.data.datasets import Dataset
 from fmnist.training.batches import epoch_orders, in_batches, scoring_batches
 from fmnist.training.callbacks import (
     EpochMetrics,
@@ -22,13 +20,12 @@ from fmnist.training.callbacks import (
     Pruner,
     PruneTrial,
     StopAtDivergence,
-    shortest,
 )
 from fmnist.training.compiled_epoch import CannotCompile, CompiledEpoch, compiled_epoch
 from fmnist.training.layer_health import LayerHealth
 from fmnist.training.models import build
 from fmnist.training.progress import Observer, TrainingProgress, notify
-from fmnist.training.state import Snapshot, Snapshots, digest_of_weights
+from fmnist.training.state import Snapshot, Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -213,53 +210,3 @@ def _continue_files(callbacks: Sequence[keras.callbacks.Callback], epochs: int) 
             lines = path.read_bytes().splitlines(keepends=True)
             path.write_bytes(b"".join(lines[: 1 + epochs]))
             callback.append = True
-
-
-def evaluate(prepared: Prepared, fitted: Fitted) -> tuple[dict[str, float], dict[str, object]]:
-    """Score the last and the best weights, on validation and, only now, on test.
-
-    Leaves the best weights, if there is a checkpoint of them, in the model.
-
-    Returns:
-        `{best,last}_{val,test}_{loss,accuracy}` with `best_epoch`, counted from 1; and the SHA-256
-        of the `last` and `best` weights with the digests of all `epochs`. Without a checkpoint
-        there is no "best".
-    """
-    model, dataset = prepared.model, prepared.dataset
-    scores = score(model, dataset, "last")
-    digests: dict[str, object] = {"last": digest_of_weights(model), "epochs": fitted.digests}
-    checkpoint = best_checkpoint(prepared.callbacks)
-    if checkpoint is not None:
-        model.load_weights(checkpoint.filepath)
-        scores |= score(model, dataset, "best")
-        scores["best_epoch"] = fitted.history[checkpoint.monitor].index(checkpoint.best) + 1
-        digests["best"] = digest_of_weights(model)
-    return scores, digests
-
-
-def best_checkpoint(
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> keras.callbacks.ModelCheckpoint | None:
-    """Return the callback that saves the best model, if there is one."""
-    for callback in callbacks:
-        is_checkpoint = isinstance(callback, keras.callbacks.ModelCheckpoint)
-        if is_checkpoint and callback.save_best_only and not callback.save_weights_only:
-            return callback
-    return None
-
-
-def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float]:
-    """Return loss and accuracy on validation and test: `{weights}_val_loss` and so on."""
-    scores: dict[str, float] = {}
-    for name in ("val", "test"):
-        batches = scoring_batches(dataset.parts[name])
-        values = model.evaluate(batches, verbose=0, return_dict=True)
-        for metric in ("loss", "accuracy"):
-            scores[f"{weights}_{name}_{metric}"] = shortest(values[metric])
-    return scores
-
-
-def predict(model: keras.Model, part: Part) -> NDArray[np.float32]:
-    """Return the probability of each class (n, classes) for each image of `part`."""
-    probabilities: NDArray[np.float32] = model.predict(scoring_batches(part), verbose=0)
-    return probabilities

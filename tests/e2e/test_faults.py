@@ -99,6 +99,7 @@ def resumed(folder, run_id, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_two_runs_set_up_a_store_are_killed_and_lose_nothing(tmp_path, references):
     seed = time.time_ns()
     print(f"{seed=}")  # pytest shows it if the test fails
@@ -158,6 +159,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_run_outlasts_a_full_disk_two_interrupts_and_a_locked_store(
     tmp_path, small_disk, references
 ):

@@ -55,6 +55,7 @@ def workers(process):
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_and_all_come_to_the_weights_they_have_alone(
     tmp_path, one_after_another
 ):
@@ -81,6 +82,7 @@ def test_a_killed_job_goes_on_and_all_come_to_the_weights_they_have_alone(
     assert "epoch 10/" in log and "epoch 10/" not in output
 
 
+@pytest.mark.slow
 def test_what_fails_or_always_dies_costs_only_itself_and_is_listed(tmp_path):
     swept = ("optimizer.learning_rate=0.01,1e10", "training.batch_size=32,100000,16")
     process = started(tmp_path, "-m", "hydra/launcher=joblib", *QUICK, *swept)
@@ -113,6 +115,7 @@ def test_what_fails_or_always_dies_costs_only_itself_and_is_listed(tmp_path):
     assert "RUNNING" not in {run.info.status for run in runs_in(tmp_path)}
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_leaves_nothing_running_and_goes_on(tmp_path, one_after_another):
     command = ("-m", "+experiment=quick", *JOBS, "model=selu_dropout")  # which is done by joblib
     process = started(tmp_path, *command)

@@ -12,6 +12,8 @@ from commands import Command
 from conftest import ENVIRONMENT, QUICK, runs_in, started, train
 from fmnist.sweeps.journal import open_study
 
+pytestmark = pytest.mark.slow
+
 TRIALS, FRESH, EPOCHS = 8, (101, 102), 4
 SEARCH = (
     "-m",

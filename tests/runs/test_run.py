@@ -19,7 +19,7 @@ from fmnist.config.instantiate import instantiate
 from fmnist.runs.run import run as run_experiment
 from fmnist.tracking.model import digest as model_digest
 from fmnist.training.devices import usable_processors
-from fmnist.training.trainer import score
+from fmnist.training.evaluation import score
 
 
 @pytest.fixture(scope="module")

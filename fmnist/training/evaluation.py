@@ -1,0 +1,63 @@
+"""What the trained weights are worth: scores, digests, predictions."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.data.datasets import Dataset, Part
+from fmnist.training.batches import scoring_batches
+from fmnist.training.callbacks import shortest
+from fmnist.training.state import digest_of_weights
+from fmnist.training.trainer import Fitted, Prepared
+
+
+def evaluate(prepared: Prepared, fitted: Fitted) -> tuple[dict[str, float], dict[str, object]]:
+    """Score the last and the best weights, on validation and, only now, on test.
+
+    Leaves the best weights, if there is a checkpoint of them, in the model.
+
+    Returns:
+        `{best,last}_{val,test}_{loss,accuracy}` with `best_epoch`, counted from 1; and the SHA-256
+        of the `last` and `best` weights with the digests of all `epochs`. Without a checkpoint
+        there is no "best".
+    """
+    model, dataset = prepared.model, prepared.dataset
+    scores = score(model, dataset, "last")
+    digests: dict[str, object] = {"last": digest_of_weights(model), "epochs": fitted.digests}
+    checkpoint = best_checkpoint(prepared.callbacks)
+    if checkpoint is not None:
+        model.load_weights(checkpoint.filepath)
+        scores |= score(model, dataset, "best")
+        scores["best_epoch"] = fitted.history[checkpoint.monitor].index(checkpoint.best) + 1
+        digests["best"] = digest_of_weights(model)
+    return scores, digests
+
+
+def best_checkpoint(
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> keras.callbacks.ModelCheckpoint | None:
+    """Return the callback that saves the best model, if there is one."""
+    for callback in callbacks:
+        is_checkpoint = isinstance(callback, keras.callbacks.ModelCheckpoint)
+        if is_checkpoint and callback.save_best_only and not callback.save_weights_only:
+            return callback
+    return None
+
+
+def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float]:
+    """Return loss and accuracy on validation and test: `{weights}_val_loss` and so on."""
+    scores: dict[str, float] = {}
+    for name in ("val", "test"):
+        batches = scoring_batches(dataset.parts[name])
+        values = model.evaluate(batches, verbose=0, return_dict=True)
+        for metric in ("loss", "accuracy"):
+            scores[f"{weights}_{name}_{metric}"] = shortest(values[metric])
+    return scores
+
+
+def predict(model: keras.Model, part: Part) -> NDArray[np.float32]:
+    """Return the probability of each class (n, classes) for each image of `part`."""
+    probabilities: NDArray[np.float32] = model.predict(scoring_batches(part), verbose=0)
+    return probabilities
