@@ -25,7 +25,7 @@ class Original:
     """The rows of a store that has one study and one decision on it.
 
     Attributes:
-        common: of what all studies share: experiment, data sets, registered model, ledger.
+        common: of what all studies share: experiment, data sets, registered model, decision log.
         own: of what each has for itself.
         names: of runs, models, inputs and the folder of the study.
     """
@@ -78,11 +78,11 @@ class Original:
 
 
 def _names(rows: Mapping[str, Sequence[Row]]) -> frozenset[str]:
-    ledger = {row["run_uuid"] for row in rows["params"] if row["key"] == place(0)}
+    log_run = {row["run_uuid"] for row in rows["params"] if row["key"] == place(0)}
     columns = {"runs": "run_uuid", "logged_models": "model_id", "inputs": "input_uuid"}
     found = {row[column] for table, column in columns.items() for row in rows[table]}
     found |= {row["value"] for row in rows["tags"] if row["key"] == "sweep"}
-    return frozenset(found - ledger)
+    return frozenset(found - log_run)
 
 
 def _is_own(table: Table, row: Row, names: frozenset[str]) -> bool:
@@ -95,7 +95,7 @@ def _is_of_any_store(row: Row) -> bool:
 
 
 def place(number: int) -> str:
-    """Return the param of the ledger that names the decision on a copy."""
+    """Return the param of the decision log that names the decision on a copy."""
     return f"{number + 1:06d}"
 
 
