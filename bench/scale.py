@@ -47,8 +47,8 @@ sys.path.insert(0, str(PROJECT))
 from fmnist.common.startup import importing_tensorflow  # noqa: E402
 from fmnist.common.terminal import table  # noqa: E402
 from fmnist.config.schema import Config, Tracking  # noqa: E402
+from fmnist.tracking import tag  # noqa: E402
 from fmnist.tracking.store import Store, existing_store  # noqa: E402
-from fmnist.tracking.tags import SIGNATURE_TAG  # noqa: E402
 
 SIZES = (100, 1_000, 10_000)
 MODELS = ("relu", "batch_norm", "selu", "selu_dropout", "selu_plain_dropout")
@@ -140,7 +140,7 @@ def begun(uri: str) -> dict[str, float]:
     from fmnist.tracking import studies
 
     store, times, client = opened(uri), [], mlflow.MlflowClient()
-    asked = client.get_run(studies.latest(store)).data.tags[SIGNATURE_TAG]
+    asked = client.get_run(studies.latest(store)).data.tags[tag.SIGNATURE]
     for _ in range(REPEATS):
         began = time.perf_counter()
         sweep = studies.Sweep("again", "/", "again", asked)

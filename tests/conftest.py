@@ -32,7 +32,8 @@ from fmnist.common.files import file_lock
 from fmnist.config.schema import Config
 from fmnist.data.idx_files import DIMENSIONS
 from fmnist.sweeps.overrides import parsed
-from fmnist.tracking.model import DIGEST_TAG, digest
+from fmnist.tracking import tag
+from fmnist.tracking.model import digest
 
 # In the background of a shell SIGINT is ignored, here and in all children: heed it again.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -155,7 +156,7 @@ def used_store(folder: Path) -> str:
         client.set_terminated(run_id)
     save_untrained_model(folder / "model")
     client.create_registered_model("fmnist")
-    tags = {DIGEST_TAG: digest(folder / "model")}
+    tags = {tag.MODEL_DIGEST: digest(folder / "model")}
     version = client.create_model_version("fmnist", f"file://{folder}/model", tags=tags).version
     client.set_registered_model_alias("fmnist", "champion", version)
     return run_id

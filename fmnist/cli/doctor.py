@@ -18,14 +18,13 @@ from fmnist.data import download, idx_files
 from fmnist.registry import commit
 from fmnist.registry.decision_log import find_decision_log
 from fmnist.runs import checkout, resume
-from fmnist.tracking import database, store_checks
+from fmnist.tracking import database, store_checks, tag
 from fmnist.tracking.heartbeat import HEARTBEAT_TIMEOUT
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_config import config_of_run
 from fmnist.tracking.store import Run, Store, existing_store, search
 from fmnist.tracking.store_checks import KILLED, RUNNING
 from fmnist.tracking.store_uri import existing_uri, reached, without_password
-from fmnist.tracking.tags import FOLDER_TAG
 
 MOST_NAMES = 3  # of stray folders, in one line
 STRAY = "stray"  # folder among the artifacts, for those that belong to nothing
@@ -163,7 +162,7 @@ def _progress(store: Store, run: Run) -> tuple[int, bool]:
     with importing_tensorflow():
         from fmnist.training.state import Snapshot  # TensorFlow takes seconds to import
 
-    folder = run.data.tags[FOLDER_TAG]
+    folder = run.data.tags[tag.FOLDER]
     snapshot = Snapshot.load(Path(folder), run.info.run_id)
     if snapshot is None:
         return 0, False

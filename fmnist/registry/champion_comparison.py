@@ -17,10 +17,9 @@ from fmnist.evidence.pooling import (
     unequal_settings,
 )
 from fmnist.registry import versions
-from fmnist.tracking import study_runs
+from fmnist.tracking import study_runs, tag
 from fmnist.tracking.store import Store, if_there
 from fmnist.tracking.study_runs import StudyRuns
-from fmnist.tracking.tags import DATA_TAG, PARENT_TAG
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,10 @@ def _compare(
 
 
 def _check_data(champion: RunSummary, runs: Sequence[RunSummary], version: int) -> None:
-    expected = champion.provenance.get(DATA_TAG)
-    if others := {run.provenance.get(DATA_TAG) for run in runs if run.finished} - {expected}:
+    expected = champion.provenance.get(tag.DATA)
+    if others := {run.provenance.get(tag.DATA) for run in runs if run.finished} - {expected}:
         raise PromotionError(
-            f"the champion, version {version}, was trained on other data: {DATA_TAG} "
+            f"the champion, version {version}, was trained on other data: {tag.DATA} "
             f"{expected}, not {' or '.join(map(str, others))}"
         )
 
@@ -108,7 +107,7 @@ def _check_settings(
 
 def _runs_of_variant(store: Store, run: Run, champion: RunSummary) -> list[RunSummary]:
     """Return the runs of the champion's variant in the study that it comes from."""
-    parent = run.data.tags.get(PARENT_TAG)
+    parent = run.data.tags.get(tag.PARENT)
     runs = study_runs.load(store, parent).runs if parent else [champion]
     return [other for other in runs if _variant_params(other) == _variant_params(champion)]
 

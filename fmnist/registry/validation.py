@@ -17,8 +17,9 @@ from fmnist.evidence.comparison import METRICS, StudyDesign, Variant
 from fmnist.evidence.predictions import VALIDATION, Predictions, accuracy_by_class
 from fmnist.registry.decision import Check, Evidence
 from fmnist.registry.safe_loading import has_our_code, load_pyfunc
+from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
-from fmnist.tracking.model import DIGEST_TAG, SHOWN, verified
+from fmnist.tracking.model import SHOWN, verified
 from fmnist.tracking.run_config import data_of_run
 from fmnist.tracking.store import if_there
 
@@ -55,7 +56,7 @@ def _checks(uri: str, run_id: str, evidence: Evidence) -> Iterator[Check]:
     assert run is not None
     if evidence.metric:
         yield _check_metric(run, evidence.metric)
-    expected = run.data.tags.get(DIGEST_TAG, "none")
+    expected = run.data.tags.get(tag.MODEL_DIGEST, "none")
     try:
         with verified(uri, expected) as folder:
             yield Check("artifact", True, f"SHA-256 {expected[:SHOWN]}, as when it was trained")
@@ -113,7 +114,7 @@ def _check_metric(run: Run, metric: str) -> Check:
 
 
 def _check_data(run: Run, dataset: Dataset) -> Check:
-    expected = run.data.tags["data.fingerprint"]
+    expected = run.data.tags[tag.DATA]
     finding = f"{dataset.name}, fingerprint {expected}"
     if dataset.fingerprint != expected:
         finding = f"it was trained on other data: {finding}, but here it is {dataset.fingerprint}"
@@ -139,7 +140,7 @@ def _check_predictions(model: Any, dataset: Dataset, logged: Predictions, run: R
     differing = (probabilities != logged.probabilities).any(axis=1).sum()
     if not differing:
         return Check("predictions", True, f"for {images} validation images the same, bit for bit")
-    trained_on = run.data.tags.get("processor", "an unknown processor")
+    trained_on = run.data.tags.get(tag.PROCESSOR, "an unknown processor")
     where = "" if trained_on == processor() else f" (on {processor()}; trained on {trained_on})"
     finding = f"for {differing} of {images} validation images other than when it was trained{where}"
     return Check("predictions", False, finding)

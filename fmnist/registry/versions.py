@@ -12,7 +12,8 @@ from mlflow.exceptions import MlflowException
 from fmnist.common.errors import ModelError, PromotionError, is_refused
 from fmnist.registry.decision_log import MODEL
 from fmnist.registry.safe_loading import load_pyfunc
-from fmnist.tracking.model import DIGEST_TAG, logged_models, verified
+from fmnist.tracking import tag
+from fmnist.tracking.model import logged_models, verified
 from fmnist.tracking.store import if_there
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -25,7 +26,7 @@ def register(run: Run, tags: Mapping[str, Any]) -> int:
     """Return the version of a run's model, with `tags`; register it if it has none yet."""
     client = mlflow.MlflowClient()
     condition = f"name = '{MODEL}' and run_id = '{run.info.run_id}'"
-    tags = {**tags, DIGEST_TAG: run.data.tags.get(DIGEST_TAG, "none")}
+    tags = {**tags, tag.MODEL_DIGEST: run.data.tags.get(tag.MODEL_DIGEST, "none")}
     created = None
     if not client.search_model_versions(condition):
         model_id = logged_model_id(run)
@@ -103,7 +104,7 @@ def load_champion() -> tuple[int, Any]:
     version = version_of(CHAMPION)
     if version is None:
         raise PromotionError("there is no champion yet: `python -m fmnist promote` makes one")
-    expected = version_at(version).tags.get(DIGEST_TAG, "none")
+    expected = version_at(version).tags.get(tag.MODEL_DIGEST, "none")
     try:
         with verified(f"models:/{MODEL}/{version}", expected) as folder:
             return version, load_pyfunc(folder)

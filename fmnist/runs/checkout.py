@@ -15,10 +15,10 @@ from fmnist.common.errors import ReproductionError
 from fmnist.common.exits import Terminated, sigterm_raises
 from fmnist.common.files import file_lock, is_held
 from fmnist.common.startup import environment_of_child
+from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
 from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, git_state, installed, short_digest
 from fmnist.tracking.store import Run
-from fmnist.tracking.tags import COMMIT_TAG, PATCH_TAG
 
 PREFIX, WORKTREE, LOCK = "fmnist-checkout-", "worktree", "running.lock"
 REPRODUCE = ("fmnist/runs/reproduce.py", "fmnist/reproduction.py")  # now, and in older commits
@@ -56,7 +56,7 @@ def run_fmnist(run: Run, arguments: Sequence[str], uri: str) -> int:
 def worktree(run: Run, folder: str) -> Iterator[Path]:
     """Yield the project as `run` found it: its commit, and its uncommitted changes applied."""
     tree, patch = Path(folder, WORKTREE), _recorded_patch(run)
-    commit = run.data.tags.get(COMMIT_TAG, "none")
+    commit = run.data.tags.get(tag.COMMIT, "none")
     if not COMMIT.fullmatch(commit):
         raise ReproductionError(f"run {run.info.run_id}: recorded no commit to check out")
     if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
@@ -77,7 +77,7 @@ def worktree(run: Run, folder: str) -> Iterator[Path]:
 
 def _recorded_patch(run: Run) -> bytes:
     patch = artifact(run.info.run_id, CHANGES) or b""
-    if (short_digest(patch) if patch else None) != run.data.tags.get(PATCH_TAG):
+    if (short_digest(patch) if patch else None) != run.data.tags.get(tag.PATCH):
         raise ReproductionError(f"run {run.info.run_id}: its uncommitted.diff was altered")
     return patch
 

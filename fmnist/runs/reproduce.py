@@ -12,12 +12,11 @@ from fmnist.common.errors import ReproductionError
 from fmnist.common.terminal import table
 from fmnist.config.schema import EPOCH_METRICS, Config, Tracking
 from fmnist.runs.run import run as train
-from fmnist.tracking import run_log
+from fmnist.tracking import run_log, tag
 from fmnist.tracking.artifacts import artifact, metric_history
 from fmnist.tracking.run_config import config_of_run
 from fmnist.tracking.run_log import DIGESTS
 from fmnist.tracking.store import Run, Store, experiment_name, find_run
-from fmnist.tracking.tags import NOTE_TAG, REPRODUCTION_TAG, STOPPED_TAG, SWEEP_TAG
 
 IDENTICAL, WITHIN_TOLERANCE, DIFFERENT = 0, 3, 4
 """Exit statuses; 1 and 2 are errors."""
@@ -86,7 +85,7 @@ def find_original(run_id: str) -> Run:
     run = find_run(run_id)
     if run is None:
         raise ReproductionError(f"run {run_id}: there is no such run in this store")
-    if SWEEP_TAG in run.data.tags:
+    if tag.SWEEP in run.data.tags:
         raise ReproductionError(f"run {run_id}: is a study; choose one of its runs")
     if run.info.status != "FINISHED":
         command = f"python train.py resume={run_id}"
@@ -113,7 +112,7 @@ def reproduce(store: Store, original: Run, tolerance: float) -> Reproduction:
 def _config(store: Store, original: Run) -> Config:
     folder = Path("outputs", f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-reproduce").absolute()
     config = config_of_run(original, str(folder), store.uri)
-    if epochs := original.data.tags.get(STOPPED_TAG):  # a search pruned it, which is not repeated
+    if epochs := original.data.tags.get(tag.STOPPED):  # a search pruned it, which is not repeated
         config = replace(config, training=replace(config.training, epochs=int(epochs)))
     tracking = Tracking(store.uri, experiment_name(original), config.tracking.timeout)
     return replace(config, tracking=tracking)
@@ -171,10 +170,10 @@ def _largest(runs: Repetition, metric: str) -> MetricDifference:
 def _log(runs: Repetition, reproduction: Reproduction) -> None:
     """Record in the new run what came of it."""
     original, repeated_id = runs.original, runs.repeated.info.run_id
-    verdict, note = VERDICTS[reproduction.status], runs.repeated.data.tags[NOTE_TAG]
+    verdict, note = VERDICTS[reproduction.status], runs.repeated.data.tags[tag.NOTE]
     page = f"#/experiments/{original.info.experiment_id}/runs/{original.info.run_id}"
     linked = f"{note}\n\nReproduces [{original.info.run_name}]({page}): {reproduction.words}"
-    run_log.set_tags(repeated_id, {REPRODUCTION_TAG: verdict, NOTE_TAG: linked})
+    run_log.set_tags(repeated_id, {tag.REPRODUCTION: verdict, tag.NOTE: linked})
     run_log.log_json(repeated_id, asdict(reproduction) | {"verdict": verdict}, "reproduction.json")
 
 

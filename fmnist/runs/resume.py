@@ -9,6 +9,7 @@ from pathlib import Path
 from fmnist.common.errors import ConfigError
 from fmnist.config.schema import Config, rebased
 from fmnist.data.datasets import Dataset
+from fmnist.tracking import tag
 from fmnist.tracking.heartbeat import LOCK, is_alive
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.provenance import signature
@@ -16,16 +17,6 @@ from fmnist.tracking.run_config import config_of_run
 from fmnist.tracking.run_differences import run_differences
 from fmnist.tracking.store import Run, Store, find_run, search
 from fmnist.tracking.store_uri import without_password
-from fmnist.tracking.tags import (
-    COMMAND_TAG,
-    FOLDER_TAG,
-    HOST_TAG,
-    PARENT_TAG,
-    PID_TAG,
-    REPRODUCES_TAG,
-    SIGNATURE_TAG,
-    SWEEP_TAG,
-)
 
 ALLOWED_OVERRIDES = ("resume=", "tracking.")  # beside `resume=`
 
@@ -55,7 +46,7 @@ def named(store: Store, config: Config, context: JobContext) -> ResumableRun:
         raise ConfigError(f"{key}: there is no such run in this store ({uri})")
     if reason := resume_blocker(run):
         raise ConfigError(f"{key}: {reason}")
-    recorded = config_of_run(run, run.data.tags[FOLDER_TAG], config.tracking.uri)
+    recorded = config_of_run(run, run.data.tags[tag.FOLDER], config.tracking.uri)
     return ResumableRun(run, dataclasses.replace(recorded, tracking=config.tracking))
 
 
@@ -66,30 +57,30 @@ def resume_blocker(run: Run, here: str | None = None) -> str | None:
     the process that did it died, also on another host.
     """
     tags = run.data.tags
-    if SWEEP_TAG in tags:
-        return f"is a sweep; it goes on by: {tags.get(COMMAND_TAG, 'its command, typed again')}"
-    if REPRODUCES_TAG in tags:
-        return f"is a reproduction; again: python -m fmnist reproduce {tags[REPRODUCES_TAG]}"
+    if tag.SWEEP in tags:
+        return f"is a sweep; it goes on by: {tags.get(tag.COMMAND, 'its command, typed again')}"
+    if tag.REPRODUCES in tags:
+        return f"is a reproduction; again: python -m fmnist reproduce {tags[tag.REPRODUCES]}"
     if run.info.status == "FINISHED":
         return "is finished; `python -m fmnist reproduce` trains it again"
-    if not {SIGNATURE_TAG, HOST_TAG, PID_TAG, FOLDER_TAG} <= tags.keys():
+    if not {tag.SIGNATURE, tag.HOST, tag.PID, tag.FOLDER} <= tags.keys():
         return "was not made by train.py"
-    if tags[FOLDER_TAG] != here and is_alive(run):
-        return f"is being made by process {tags[PID_TAG]} on {tags[HOST_TAG]}"
-    if not Path(tags[FOLDER_TAG], LOCK).is_file():  # else a store could name any folder
-        return f"its folder {tags[FOLDER_TAG]}, on {tags[HOST_TAG]}, is not here"
+    if tags[tag.FOLDER] != here and is_alive(run):
+        return f"is being made by process {tags[tag.PID]} on {tags[tag.HOST]}"
+    if not Path(tags[tag.FOLDER], LOCK).is_file():  # else a store could name any folder
+        return f"its folder {tags[tag.FOLDER]}, on {tags[tag.HOST]}, is not here"
     return None
 
 
 def check_same(earlier: ResumableRun, dataset: Dataset) -> None:
     """Refuse to go on with other data, code or libraries than the run began with."""
     run = earlier.run
-    if signature(earlier.config, dataset.fingerprint) != run.data.tags[SIGNATURE_TAG]:
+    if signature(earlier.config, dataset.fingerprint) != run.data.tags[tag.SIGNATURE]:
         differences = run_differences(run, dataset) or ["its configuration"]
         raise ConfigError(
             f"resume={run.info.run_id}: would not come to the same weights: "
             f"{'; '.join(differences)}; restore these, or start again with: "
-            + run.data.tags.get(COMMAND_TAG, "train.py")
+            + run.data.tags.get(tag.COMMAND, "train.py")
         )
 
 
@@ -112,12 +103,12 @@ def log_into(folder: Path, context: JobContext) -> None:
 def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> ResumableRun | None:
     """Return the run of a study that is the same as `config`: finished, else one that can go on."""
     digest = signature(config, dataset.fingerprint)
-    runs = search(store, f"tags.{SIGNATURE_TAG} = '{digest}' AND tags.{PARENT_TAG} = '{study}'")
+    runs = search(store, f"tags.{tag.SIGNATURE} = '{digest}' AND tags.{tag.PARENT} = '{study}'")
     for run in runs:
         if run.info.status == "FINISHED":
             return ResumableRun(run, config)
     for run in runs:
         if resume_blocker(run, config.output_dir) is None:
-            values = rebased(vars(config), config.output_dir, run.data.tags[FOLDER_TAG])
+            values = rebased(vars(config), config.output_dir, run.data.tags[tag.FOLDER])
             return ResumableRun(run, Config(**values))
     return None

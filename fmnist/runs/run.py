@@ -18,14 +18,13 @@ from fmnist.config.schema import SCORES, Config
 from fmnist.data.datasets import Dataset
 from fmnist.evidence.predictions import Predictions
 from fmnist.runs import resume
-from fmnist.tracking import run_log
+from fmnist.tracking import run_log, tag
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.model import log_model
 from fmnist.tracking.retry import call_with_retry
 from fmnist.tracking.run_differences import run_differences
 from fmnist.tracking.run_inputs import RunInputs
 from fmnist.tracking.store import Run, open_store
-from fmnist.tracking.tags import NOTE_TAG, STOPPED_TAG
 from fmnist.tracking.tracked_run import tracked_run
 from fmnist.tracking.training_log import TrainingLog
 from fmnist.training import devices
@@ -213,7 +212,7 @@ def score(run_id: str, prepared: "Prepared", fitted: "Fitted", seconds: float) -
 def record(result: TrainedRun, dataset: Dataset) -> None:
     """Log scores, digests, model, predictions and pictures; a second time leaves the same."""
     run_id, pruned = result.run_id, result.pruned_after
-    tags = {NOTE_TAG: result.summary} | ({STOPPED_TAG: str(pruned)} if pruned else {})
+    tags = {tag.NOTE: result.summary} | ({tag.STOPPED: str(pruned)} if pruned else {})
     run_log.log_missing_metrics(run_id, result.scores)
     run_log.log_digests(run_id, result.digests)
     run_log.set_tags(run_id, tags)

@@ -11,8 +11,8 @@ import mlflow
 
 from fmnist.common.errors import TrackingError
 from fmnist.common.files import file_lock, is_held
+from fmnist.tracking import tag
 from fmnist.tracking.store import Run
-from fmnist.tracking.tags import FOLDER_TAG, HEARTBEAT_TAG, HOST_TAG, PID_TAG
 
 INTERRUPTED = "interrupted"
 LOCK = "running.lock"  # in the folder of a run or a sweep, held as long as its process lives
@@ -39,10 +39,10 @@ def run_lock(folder: str) -> Iterator[None]:
 def process_tags(folder: str) -> dict[str, str]:
     """Return the tags by which `is_alive` recognises this process."""
     return {
-        HOST_TAG: platform.node(),
-        PID_TAG: str(os.getpid()),
-        FOLDER_TAG: folder,
-        HEARTBEAT_TAG: _now(),
+        tag.HOST: platform.node(),
+        tag.PID: str(os.getpid()),
+        tag.FOLDER: folder,
+        tag.HEARTBEAT: _now(),
     }
 
 
@@ -58,18 +58,18 @@ def is_alive(run: Run) -> bool:
     A run that does not say where it is made counts as alive: other programs may use the store.
     """
     tags = run.data.tags
-    if not {HOST_TAG, FOLDER_TAG, HEARTBEAT_TAG} <= tags.keys():
+    if not {tag.HOST, tag.FOLDER, tag.HEARTBEAT} <= tags.keys():
         return True
-    if tags[HOST_TAG] == platform.node():
-        return is_held(Path(tags[FOLDER_TAG], LOCK))
-    last = tags[HEARTBEAT_TAG]
+    if tags[tag.HOST] == platform.node():
+        return is_held(Path(tags[tag.FOLDER], LOCK))
+    last = tags[tag.HEARTBEAT]
     return time.time() - (int(last) if last.isdecimal() else 0) / 1000 < HEARTBEAT_TIMEOUT
 
 
 def send_heartbeat(run_ids: Sequence[str]) -> None:
     """Tell the store that the process that makes these runs lives."""
     for run_id in run_ids:
-        mlflow.MlflowClient().set_tag(run_id, HEARTBEAT_TAG, _now())
+        mlflow.MlflowClient().set_tag(run_id, tag.HEARTBEAT, _now())
 
 
 def _now() -> str:

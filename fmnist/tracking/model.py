@@ -20,12 +20,12 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from fmnist.common.errors import ModelError, one_line
 from fmnist.data.datasets import Dataset
+from fmnist.tracking import tag
 from fmnist.tracking.store import if_there
 from fmnist.training import devices
 
 INPUT_EXAMPLES = 2
 LOADER = "served_model"  # the module of fmnist/training that is saved with each model
-DIGEST_TAG = "model.digest"  # of a run
 SHOWN = 12  # digits of a digest
 REQUIRED = ("tensorflow", "keras", "numpy")
 
@@ -71,7 +71,7 @@ def log_model(model: Any, dataset: Dataset) -> None:
         metadata={"class_names": list(dataset.class_names)},
     )
     with TemporaryDirectory() as folder:
-        mlflow.set_tag(DIGEST_TAG, digest(_download(logged.model_uri, folder)))
+        mlflow.set_tag(tag.MODEL_DIGEST, digest(_download(logged.model_uri, folder)))
     lines: list[str] = []
     model.summary(print_fn=lines.append, line_length=100)
     mlflow.log_text("\n".join(lines), "model_summary.txt")

@@ -7,8 +7,8 @@ from mlflow.entities import Run
 from fmnist.common.errors import ConfigError
 from fmnist.config.recorded import CONFIGURATION, config_of, data_of
 from fmnist.config.schema import Config
+from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
-from fmnist.tracking.tags import COMMAND_TAG
 
 
 def config_of_run(run: Run, output_dir: str, uri: str | None) -> Config:
@@ -24,7 +24,7 @@ def data_of_run(run: Run) -> dict[str, Any]:
 def _recorded(run: Run) -> bytes:
     content = artifact(run.info.run_id, CONFIGURATION)
     if content is None:
-        command = run.data.tags.get(COMMAND_TAG, "train.py")
+        command = run.data.tags.get(tag.COMMAND, "train.py")
         raise ConfigError(
             f"run {run.info.run_id}: stopped before recording its configuration; "
             f"start again with: {command}"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fmnist.data.datasets import Dataset
+from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
 from fmnist.tracking.provenance import (
     ENVIRONMENT,
@@ -15,7 +16,6 @@ from fmnist.tracking.provenance import (
     installed,
 )
 from fmnist.tracking.store import Run
-from fmnist.tracking.tags import CODE_TAG, COMMIT_TAG, DATA_TAG, PATCH_TAG
 
 DIGEST_DIGITS = 12  # that are shown
 MAX_LENGTH = 200  # characters of anything else
@@ -26,10 +26,10 @@ def run_differences(run: Run, dataset: Dataset) -> list[str]:
     """Return each difference as "what: of the run, here ..."."""
     tags, git, here, recorded = run.data.tags, git_state(), environment(), _environment_of(run)
     pairs: list[tuple[str, object, object]] = [
-        ("commit", tags.get(COMMIT_TAG), git.commit),
-        ("uncommitted changes", tags.get(PATCH_TAG), git.patch_digest),
-        ("code of fmnist/", tags.get(CODE_TAG), code_digest()),
-        ("data", tags.get(DATA_TAG), dataset.fingerprint),
+        ("commit", tags.get(tag.COMMIT), git.commit),
+        ("uncommitted changes", tags.get(tag.PATCH), git.patch_digest),
+        ("code of fmnist/", tags.get(tag.CODE), code_digest()),
+        ("data", tags.get(tag.DATA), dataset.fingerprint),
         *((key, recorded.get(key), here.get(key)) for key in ("python", "processor", "flags")),
     ]
     lines = [_line(what, then, now) for what, then, now in pairs if then != now]

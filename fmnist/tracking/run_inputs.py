@@ -14,18 +14,9 @@ from fmnist.common.errors import ConfigError
 from fmnist.config import recorded
 from fmnist.config.schema import Config
 from fmnist.data.datasets import Dataset
-from fmnist.tracking import provenance, run_log
+from fmnist.tracking import provenance, run_log, tag
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.store import Run, Store
-from fmnist.tracking.tags import (
-    CODE_TAG,
-    COMMAND_TAG,
-    DATA_TAG,
-    PATCH_TAG,
-    REPRODUCES_TAG,
-    SIGNATURE_TAG,
-    TRIAL_TAG,
-)
 from fmnist.training import devices
 
 
@@ -55,21 +46,21 @@ def origin_tags(inputs: RunInputs) -> dict[str, str]:
     """Return the tags that say what is run, by which code, on which data."""
     git, fingerprint = provenance.git_state(), inputs.dataset.fingerprint
     tags = {
-        SIGNATURE_TAG: provenance.signature(inputs.config, fingerprint),
-        COMMAND_TAG: provenance.command(inputs.config, inputs.context),
-        CODE_TAG: provenance.code_digest(),
-        DATA_TAG: fingerprint,
+        tag.SIGNATURE: provenance.signature(inputs.config, fingerprint),
+        tag.COMMAND: provenance.command(inputs.config, inputs.context),
+        tag.CODE: provenance.code_digest(),
+        tag.DATA: fingerprint,
         "git.dirty": str(bool(git.patch)).lower(),
-        "processor": devices.processor(),
+        tag.PROCESSOR: devices.processor(),
     }
     if git.patch_digest:
-        tags[PATCH_TAG] = git.patch_digest
+        tags[tag.PATCH] = git.patch_digest
     if inputs.context.trial is not None:
-        tags[TRIAL_TAG] = str(inputs.context.trial)
+        tags[tag.TRIAL] = str(inputs.context.trial)
     if inputs.original:
         original_id = inputs.original.info.run_id
-        tags[REPRODUCES_TAG] = original_id
-        tags[COMMAND_TAG] = f"python -m fmnist reproduce {original_id}"
+        tags[tag.REPRODUCES] = original_id
+        tags[tag.COMMAND] = f"python -m fmnist reproduce {original_id}"
     return tags
 
 

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
 from fmnist.evidence.predictions import VALIDATION, Predictions
-from fmnist.tracking.tags import DIGEST_TAG
+from fmnist.tracking import tag
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ def log_digests(run_id: str, digests: Mapping[str, Any]) -> None:
     """Log the SHA-256 of weights and metrics; that of the weights also as tags."""
     log_json(run_id, digests, DIGESTS)
     weights = [key for key in ("last", "best") if key in digests]
-    set_tags(run_id, {f"{DIGEST_TAG}.{key}": digests[key] for key in weights})
+    set_tags(run_id, {f"{tag.WEIGHTS_DIGEST}.{key}": digests[key] for key in weights})
 
 
 def log_missing_metrics(run_id: str, metrics: Mapping[str, float]) -> None:

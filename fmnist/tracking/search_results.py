@@ -12,9 +12,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from fmnist.evidence.comparison import Comparison
 from fmnist.reports import search_report
 from fmnist.reports.search_report import TrialSummary
+from fmnist.tracking import tag
 from fmnist.tracking.studies import OpenStudy
 from fmnist.tracking.study_runs import load
-from fmnist.tracking.tags import STUDY_TAG
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def name_variant(study: OpenStudy, variant: str, short_name: str) -> None:
     design = load(study.store, study.run_id).design
     named = dataclasses.replace(design, names={variant: short_name, **design.names})
     value = json.dumps(dataclasses.asdict(named))
-    mlflow.MlflowClient().set_tag(study.run_id, STUDY_TAG, value)
+    mlflow.MlflowClient().set_tag(study.run_id, tag.STUDY, value)
 
 
 def conclude(study: OpenStudy, record: SearchRecord, comparison: Comparison | None) -> None:

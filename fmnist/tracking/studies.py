@@ -12,18 +12,9 @@ import mlflow
 from fmnist.common.errors import TrackingError
 from fmnist.config.schema import Tracking
 from fmnist.evidence.comparison import StudyDesign
-from fmnist.tracking import run_log
+from fmnist.tracking import run_log, tag
 from fmnist.tracking.heartbeat import is_alive, process_tags, status
 from fmnist.tracking.store import Run, Store, open_store, search
-from fmnist.tracking.tags import (
-    COMMAND_TAG,
-    HOST_TAG,
-    NOTE_TAG,
-    PID_TAG,
-    SIGNATURE_TAG,
-    STUDY_TAG,
-    SWEEP_TAG,
-)
 
 
 @dataclass(frozen=True)
@@ -72,20 +63,20 @@ def begin(tracking: Tracking, design: StudyDesign, sweep: Sweep) -> OpenStudy:
     store = open_store(tracking)
     run_id, earlier = os.environ.get("MLFLOW_RUN_ID"), None
     if run_id is None and (unfinished := _unfinished(store, sweep)):
-        run_id, earlier = unfinished.info.run_id, unfinished.data.tags.get(SWEEP_TAG)
+        run_id, earlier = unfinished.info.run_id, unfinished.data.tags.get(tag.SWEEP)
     if run_id is None:
         with mlflow.start_run(experiment_id=store.experiment_id, run_name=sweep.name) as run:
             run_id = run.info.run_id
     mlflow.MlflowClient().update_run(run_id, "RUNNING")
     tags = {
-        STUDY_TAG: json.dumps(dataclasses.asdict(design)),
-        SWEEP_TAG: sweep.folder,
-        COMMAND_TAG: sweep.command,
-        NOTE_TAG: design.question,
+        tag.STUDY: json.dumps(dataclasses.asdict(design)),
+        tag.SWEEP: sweep.folder,
+        tag.COMMAND: sweep.command,
+        tag.NOTE: design.question,
         **process_tags(sweep.folder),
     }
     if sweep.signature:
-        tags[SIGNATURE_TAG] = sweep.signature
+        tags[tag.SIGNATURE] = sweep.signature
     run_log.set_tags(run_id, tags)
     return OpenStudy(store, run_id, earlier)
 
@@ -94,7 +85,7 @@ def _unfinished(store: Store, sweep: Sweep) -> Run | None:
     """Return the latest study of the same command if it was stopped; refuse if it is running."""
     if sweep.signature is None:
         return None
-    for run in search(store, f"tags.{SIGNATURE_TAG} = '{sweep.signature}'", latest=1):
+    for run in search(store, f"tags.{tag.SIGNATURE} = '{sweep.signature}'", latest=1):
         if run.info.status == "FINISHED":
             compare = f"{store.variable}python -m fmnist compare {run.info.run_id}"
             print(
@@ -103,13 +94,13 @@ def _unfinished(store: Store, sweep: Sweep) -> Run | None:
             )
             return None
         if run.info.status == "RUNNING" and is_alive(run):
-            process = f"process {run.data.tags[PID_TAG]} on {run.data.tags[HOST_TAG]}"
+            process = f"process {run.data.tags[tag.PID]} on {run.data.tags[tag.HOST]}"
             raise TrackingError(f"this sweep is running in {process}; rerun=true starts another")
         print(f"study {run.info.run_id} goes on: what is finished is not trained again")
         return run
-    condition = f"tags.{SWEEP_TAG} LIKE '%' AND attributes.status != 'FINISHED'"
+    condition = f"tags.{tag.SWEEP} LIKE '%' AND attributes.status != 'FINISHED'"
     for run in search(store, condition, latest=1):
-        if run.data.tags.get(COMMAND_TAG) == sweep.command:
+        if run.data.tags.get(tag.COMMAND) == sweep.command:
             print(
                 f"study {run.info.run_id} of the same command is not continued: code of fmnist/ "
                 "or conf/ has changed; this is a new study"
@@ -128,7 +119,7 @@ def all_studies(store: Store, latest: int = sys.maxsize) -> list[ListedStudy]:
     Raises:
         TrackingError: if there is none.
     """
-    runs = search(store, f"tags.{STUDY_TAG} LIKE '%'", latest)
+    runs = search(store, f"tags.{tag.STUDY} LIKE '%'", latest)
     if not runs:
         raise TrackingError("no study in this experiment yet: `train.py -m` makes one; or --runs")
     return [
@@ -137,7 +128,7 @@ def all_studies(store: Store, latest: int = sys.maxsize) -> list[ListedStudy]:
             run.info.run_name,
             datetime.fromtimestamp(run.info.start_time / 1000).strftime("%Y-%m-%d %H:%M"),
             status(run),
-            json.loads(run.data.tags[STUDY_TAG])["question"],
+            json.loads(run.data.tags[tag.STUDY])["question"],
         )
         for run in runs
     ]

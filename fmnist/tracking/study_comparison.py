@@ -13,11 +13,10 @@ from fmnist.evidence.predictions import accuracy_by_class, disagreement
 from fmnist.reports import class_plots, comparison_report
 from fmnist.reports import comparison_plots as plots
 from fmnist.reports.verdicts import conclusions, highest
-from fmnist.tracking import artifacts, run_log, study_runs
+from fmnist.tracking import artifacts, run_log, study_runs, tag
 from fmnist.tracking.heartbeat import INTERRUPTED, status
 from fmnist.tracking.store import search
 from fmnist.tracking.studies import OpenStudy
-from fmnist.tracking.tags import COLOUR_TAG, NOTE_TAG, PARENT_TAG, STUDY_TAG
 
 NOTE_LENGTH = 4000  # characters; a tag holds 8,000 bytes
 
@@ -25,7 +24,7 @@ NOTE_LENGTH = 4000  # characters; a tag holds 8,000 bytes
 def conclude(study: OpenStudy, final_status: str) -> Comparison | None:
     """Print and log the comparison of the study's runs, if there is one, and end the study."""
     client = mlflow.MlflowClient()
-    running = f"tags.{PARENT_TAG} = '{study.run_id}' AND attributes.status = 'RUNNING'"
+    running = f"tags.{tag.PARENT} = '{study.run_id}' AND attributes.status = 'RUNNING'"
     for run in search(study.store, running):
         if status(run) == INTERRUPTED:  # killed with the others when jobs run at once
             client.set_terminated(run.info.run_id, "KILLED")
@@ -36,7 +35,7 @@ def conclude(study: OpenStudy, final_status: str) -> Comparison | None:
             _report(study, result)
             return result
         if final_status == "FAILED":  # all jobs were refused
-            client.delete_tag(study.run_id, STUDY_TAG)
+            client.delete_tag(study.run_id, tag.STUDY)
     except ComparisonError as error:
         print(f"\nno comparison: {one_line(error)}\n{_command(study)}")
     finally:
@@ -56,7 +55,7 @@ def _report(study: OpenStudy, result: Comparison) -> None:
     print(f"\n{_command(study)}")
     print(study.store.look_at(mlflow.get_run(study.run_id)))
     note = "\n\n".join([result.design.question, highest(result), *conclusions(result)])
-    run_log.set_tags(study.run_id, {NOTE_TAG: note[:NOTE_LENGTH]})
+    run_log.set_tags(study.run_id, {tag.NOTE: note[:NOTE_LENGTH]})
     figures = pictures(result, healths)
     for name, text in {
         "comparison.md": comparison_report.markdown(result, healths),
@@ -70,7 +69,7 @@ def _report(study: OpenStudy, result: Comparison) -> None:
     colours = plots.colours(result)
     for variant in result.variants:
         for run_id in variant.run_ids.values():
-            run_log.set_tags(run_id, {COLOUR_TAG: colours[variant.name]})
+            run_log.set_tags(run_id, {tag.COLOUR: colours[variant.name]})
 
 
 def pictures(result: Comparison, healths: Mapping[str, Health]) -> dict[str, Figure]:

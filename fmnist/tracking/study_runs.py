@@ -12,29 +12,17 @@ from mlflow.exceptions import MlflowException
 from fmnist.common.errors import TrackingError, one_line
 from fmnist.evidence.comparison import StudyDesign
 from fmnist.evidence.pooling import RunSummary
+from fmnist.tracking import tag
 from fmnist.tracking.heartbeat import status
 from fmnist.tracking.store import Run, Store, search
-from fmnist.tracking.tags import (
-    COMMIT_TAG,
-    DATA_TAG,
-    ENGINE_TAG,
-    ERROR_TAG,
-    FOLDER_TAG,
-    PARENT_TAG,
-    PATCH_TAG,
-    REPRODUCES_TAG,
-    STUDY_TAG,
-    SWEEP_TAG,
-    TRIAL_TAG,
-)
 
-PROVENANCE_TAGS = (DATA_TAG, COMMIT_TAG, PATCH_TAG, ENGINE_TAG)
+PROVENANCE_TAGS = (tag.DATA, tag.COMMIT, tag.PATCH, tag.ENGINE)
 """Tags that must be equal for runs to be pooled."""
 
 NO_EVIDENCE_TAGS = {
-    SWEEP_TAG,  # a study did not train, though `mlflow run` gives it a param seed
-    REPRODUCES_TAG,  # it has the seed of a run that counts already
-    TRIAL_TAG,  # the best of many trials is lucky
+    tag.SWEEP,  # a study did not train, though `mlflow run` gives it a param seed
+    tag.REPRODUCES,  # it has the seed of a run that counts already
+    tag.TRIAL,  # the best of many trials is lucky
 }
 
 
@@ -58,19 +46,19 @@ def load(store: Store, run_id: str) -> StudyRuns:
     except MlflowException as error:
         raise TrackingError(f"study {run_id}: {one_line(error)}") from error
     tags = study.data.tags
-    if STUDY_TAG not in tags:
+    if tag.STUDY not in tags:
         raise TrackingError(f"run {run_id}: is no study; without it the latest study is compared")
-    values = json.loads(tags[STUDY_TAG])
+    values = json.loads(tags[tag.STUDY])
     lists: dict[str, Any] = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
     design = StudyDesign(**(values | lists | {"study": run_id}))
     store = Store(store.uri, study.info.experiment_id)
-    children = search(store, f"tags.{PARENT_TAG} = '{run_id}'")
+    children = search(store, f"tags.{tag.PARENT} = '{run_id}'")
     return StudyRuns(store, design, evidence_runs(sorted(children, key=_job_number)))
 
 
 def _job_number(run: Run) -> int:
     """Return the number of the job that made a run: jobs at once begin in any order."""
-    number = PurePath(run.data.tags.get(FOLDER_TAG, "")).name
+    number = PurePath(run.data.tags.get(tag.FOLDER, "")).name
     return int(number) if number.isdecimal() else 0
 
 
@@ -91,7 +79,7 @@ def evidence_runs(runs: Iterable[Run]) -> list[RunSummary]:
 def run_summary(run: Run) -> RunSummary:
     """Return what a comparison needs of a run."""
     tags, ended = run.data.tags, status(run)
-    if tags.get(ERROR_TAG, "").startswith("TrainingError"):
+    if tags.get(tag.ERROR, "").startswith("TrainingError"):
         ended = "diverged"
     provenance = {name: tags[name] for name in PROVENANCE_TAGS if name in tags}
     params, metrics = run.data.params, run.data.metrics

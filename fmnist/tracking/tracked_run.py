@@ -12,14 +12,13 @@ import mlflow
 from mlflow import MlflowClient
 
 from fmnist.common.errors import ConfigError, is_user_error, one_line
-from fmnist.tracking import run_inputs, run_log
+from fmnist.tracking import run_inputs, run_log, tag
 from fmnist.tracking.delivery_queue import DeliveryQueue, RejectedError, UndeliveredError
 from fmnist.tracking.heartbeat import process_tags, run_lock, send_heartbeat
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_inputs import RunInputs
 from fmnist.tracking.store import Run
 from fmnist.tracking.store_uri import environment_variables, unusable
-from fmnist.tracking.tags import ERROR_TAG, RESUMED_TAG
 
 HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 SHUTDOWN_TIMEOUT = 5.0  # seconds that a stopped run takes to report its end
@@ -94,10 +93,10 @@ def _reopen(earlier: Run, tags: dict[str, str]) -> Run:
     run_id = earlier.info.run_id
     if mlflow.get_run(run_id).info.status == "FINISHED":
         raise ConfigError(f"run {run_id}: another process has finished it meanwhile")
-    times = int(earlier.data.tags.get(RESUMED_TAG, 0)) + 1
-    run = mlflow.start_run(run_id=run_id, tags=tags | {RESUMED_TAG: times})
-    if ERROR_TAG in earlier.data.tags:
-        mlflow.delete_tag(ERROR_TAG)
+    times = int(earlier.data.tags.get(tag.RESUMED, 0)) + 1
+    run = mlflow.start_run(run_id=run_id, tags=tags | {tag.RESUMED: times})
+    if tag.ERROR in earlier.data.tags:
+        mlflow.delete_tag(tag.ERROR)
     return run
 
 
@@ -169,10 +168,10 @@ def _report_end(tracked: TrackedRun, status: str, error: BaseException | None = 
             log.error("what the run logged was not stored: %s", one_line(failure), exc_info=bug)
     try:
         if error:
-            tag = f"{type(error).__name__}: {one_line(error)}"[:500]
-            run_log.set_tags(tracked.run_id, {ERROR_TAG: tag})
-            text = "".join(traceback.format_exception(error))
-            run_log.log_text(tracked.run_id, text, "error.txt")
+            summary = f"{type(error).__name__}: {one_line(error)}"[:500]
+            run_log.set_tags(tracked.run_id, {tag.ERROR: summary})
+            full = "".join(traceback.format_exception(error))
+            run_log.log_text(tracked.run_id, full, "error.txt")
         MlflowClient().set_terminated(tracked.run_id, status)
     except STORE_ERRORS as reason:
         return _not_reported(status, reason)

@@ -16,10 +16,9 @@ from PIL import Image
 
 from fmnist.evidence.layer_health import QUANTITIES, TABLE
 from fmnist.reports.layer_health_maps import heat_maps
-from fmnist.tracking import run_log
+from fmnist.tracking import run_log, tag
 from fmnist.tracking.artifacts import metric_history
 from fmnist.tracking.delivery_queue import DeliveryQueue
-from fmnist.tracking.tags import ENGINE_TAG
 
 if TYPE_CHECKING:
     from fmnist.training.progress import TrainingProgress
@@ -47,7 +46,7 @@ class TrainingLog:
         """Tag the run with the engine; log what a stopped process did not log."""
         self.progress, self.moments = progress, 0
         self.epochs = len(progress.epochs)
-        tags = {ENGINE_TAG: progress.engine.name}
+        tags = {tag.ENGINE: progress.engine.name}
         if progress.measures_health:
             tags[MLFLOW_LOGGED_ARTIFACTS] = json.dumps([{"path": TABLE, "type": "table"}])
         self.queue.enqueue(partial(run_log.set_tags, self.run_id, tags))

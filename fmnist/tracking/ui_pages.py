@@ -27,10 +27,10 @@ def experiment_page(store: Store) -> str:
     columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in PARAMS]
     state = {"orderByKey": "params.`model`", "orderByAsc": True, "selectedColumns": columns}
     content = b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    tag = f"{SHARED_VIEW}{VARIANTS}"
+    key = f"{SHARED_VIEW}{VARIANTS}"
     page = f"/#/experiments/{store.experiment_id}/runs{VIEW}"
     try:
-        mlflow.MlflowClient().set_experiment_tag(store.experiment_id, tag, f"deflate;{content}")
+        mlflow.MlflowClient().set_experiment_tag(store.experiment_id, key, f"deflate;{content}")
     except MlflowException as error:
         if not is_refused(error):
             raise

@@ -30,8 +30,8 @@ from fmnist.common.errors import ConfigError
 from fmnist.config.schema import EPOCH_METRICS, SCORES
 from fmnist.registry.decision_log import MODEL, find_decision_log
 from fmnist.registry.versions import CHAMPION, version_of
-from fmnist.tracking import store
-from fmnist.tracking.model import DIGEST_TAG, verified
+from fmnist.tracking import store, tag
+from fmnist.tracking.model import verified
 from fmnist.tracking.run_config import config_of_run
 from fmnist.tracking.run_log import DIGESTS
 
@@ -221,7 +221,7 @@ def test_all_that_eight_trainers_send_at_once_arrives_once(team, trained, as_use
     assert files == files[:1] * 8 and len(files[0]) > 20
     for run in runs:
         [model] = run.outputs.model_outputs
-        with verified(f"models:/{model.model_id}", run.data.tags[DIGEST_TAG]) as folder:
+        with verified(f"models:/{model.model_id}", run.data.tags[tag.MODEL_DIGEST]) as folder:
             assert (folder / "data/model.keras").exists()
 
 

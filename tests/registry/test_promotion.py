@@ -24,10 +24,9 @@ from fmnist.registry.decision import Evidence, Outcome
 from fmnist.registry.decision_log import EXPERIMENT, MODEL, find_decision_log, open_decision_log
 from fmnist.registry.rollback import rollback
 from fmnist.registry.validation import predictions_of, validate
-from fmnist.tracking import studies
+from fmnist.tracking import studies, tag
 from fmnist.tracking.model import digest
 from fmnist.tracking.store import Store
-from fmnist.tracking.tags import STUDY_TAG
 
 CRITERIA = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
 
@@ -332,8 +331,8 @@ def test_a_version_registered_by_hand_is_as_good_as_ours(store):
 
 def test_a_variant_with_an_unfinished_run_is_refused_also_where_no_seeds_were_planned(store):
     first = study_ids(store)[0]
-    statement = json.loads(mlflow.get_run(first).data.tags[STUDY_TAG])
-    client().set_tag(first, STUDY_TAG, json.dumps(statement | {"seeds": []}))
+    statement = json.loads(mlflow.get_run(first).data.tags[tag.STUDY])
+    client().set_tag(first, tag.STUDY, json.dumps(statement | {"seeds": []}))
     client().set_terminated(runs_at("0.01")[0].info.run_id, "FAILED")
     decision = promote(store, 0)
     assert decision.outcome is Outcome.refused and "0.01: 1 FAILED" in decision.reason
@@ -399,8 +398,8 @@ def test_a_champion_set_up_otherwise_cannot_be_compared(store):
 
 def test_a_metric_that_is_not_of_the_logged_model_is_refused(store):
     first = study_ids(store)[0]
-    statement = json.loads(mlflow.get_run(first).data.tags[STUDY_TAG])
-    client().set_tag(first, STUDY_TAG, json.dumps(statement | {"metric": "last_val_accuracy"}))
+    statement = json.loads(mlflow.get_run(first).data.tags[tag.STUDY])
+    client().set_tag(first, tag.STUDY, json.dumps(statement | {"metric": "last_val_accuracy"}))
     decision = promote(store, 0)
     assert decision.outcome is Outcome.refused
     assert (

@@ -20,10 +20,9 @@ from fmnist.evidence.comparison import StudyDesign
 from fmnist.registry import promotion
 from fmnist.runs import resume
 from fmnist.runs.run import with_threads
-from fmnist.tracking import store_checks, studies
+from fmnist.tracking import store_checks, studies, tag
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.store import Store, existing_store
-from fmnist.tracking.tags import SIGNATURE_TAG
 
 FEW, MANY = 2, 50  # other studies
 READ = (SqlRun, SqlLoggedModel)
@@ -71,7 +70,7 @@ def promote(store: Store) -> None:
 
 
 def begin_a_sweep(store: Store) -> None:
-    asked = mlflow.get_run(studies.latest(store)).data.tags[SIGNATURE_TAG]
+    asked = mlflow.get_run(studies.latest(store)).data.tags[tag.SIGNATURE]
     opened = studies.begin(
         Tracking(store.uri, "fmnist"), StudyDesign(), studies.Sweep("x", "/", "x", asked)
     )
