@@ -200,11 +200,11 @@ def missing(run) -> None:
     shutil.rmtree(folder_of(run))
 
 
-def other_predictions(run) -> None:
+def other_predictions(run, change: float = 0.01) -> None:
     path = Path(run.info.artifact_uri[7:], "predictions/validation.npz")
     kept = predictions_of(run.info.run_id)
     probabilities = kept.probabilities.copy()
-    probabilities[3, 0] += 2**-20
+    probabilities[3, 0] += change
     dataclasses.replace(kept, probabilities=probabilities).save(path)
 
 
@@ -224,6 +224,16 @@ REFUSALS = [
     (other_data, "it was trained on other data: digits, fingerprint "),
     (deleted, "was deleted"),
 ]
+
+
+def test_predictions_may_differ_by_what_other_threads_round(store):
+    promote(store, 0)
+    promote(store, 1)
+    other_predictions(run_of(1), 2**-20)
+    decision = rollback(store, None, "to see")
+    assert decision.outcome is Outcome.restored
+    [check] = [check for check in decision.checks if check.name == "predictions"]
+    assert check.found == "for 300 validation images the same but for rounding, 1e-06 at most"
 
 
 @pytest.mark.parametrize(("spoil", "reason"), REFUSALS)
