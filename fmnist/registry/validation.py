@@ -148,7 +148,7 @@ def _check_predictions(model: Any, dataset: Dataset, logged: Predictions) -> Che
     return Check("predictions", True, finding)
 
 
-def _same_answers(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _same_answers(first: NDArray[np.float32], second: NDArray[np.float32]) -> Any:
     """Tell for which images (n,) two answers (n, classes) differ by rounding at most.
 
     Sums are rounded otherwise with another number of threads, or on another processor.
