@@ -2,6 +2,7 @@
 # make test       the tests, but for those marked slow: five minutes on two cores; ARGS="-k data" picks some
 # make test-all   all tests, the slow ones too: cluster, team server, deployment, databases, environments
 # make lint       ruff, mypy and the import contract of pyproject.toml
+# make figures    the pictures of README and docs anew, from the latest run, study and decision here
 # make lock       pin both requirements.txt anew from pyproject.toml (needs uv)
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/ready
 TESTABLE := .venv/testable
 
-.PHONY: train test test-all lint lock
+.PHONY: train test test-all lint figures lock
 
 train: $(READY)
 	$(BIN)/python train.py $(ARGS)
@@ -25,6 +26,9 @@ lint: $(TESTABLE)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+figures: $(TESTABLE)
+	$(BIN)/python bench/figures.py
 
 $(READY): requirements.txt
 	@if command -v uv > /dev/null; then \
@@ -48,5 +52,5 @@ endef
 # What both have is of one version: who adds the extras changes nothing of what is there.
 LOCK := uv pip compile pyproject.toml --universal --no-emit-index-url --no-annotate --no-header --quiet
 lock:
-	$(LOCK) --group dev --extra scale -o tests/requirements.txt
+	$(LOCK) --group dev --extra cluster -o tests/requirements.txt
 	$(LOCK) -c tests/requirements.txt -o requirements.txt

@@ -95,7 +95,7 @@ class Team:
 
 @pytest.fixture(scope="module")
 def team(postgresql, tmp_path_factory) -> Iterator[Team]:
-    """The server of deploy/README.md, set up by the very files of deploy/."""
+    """The server of docs/team-server.md, set up by the very files of deploy/."""
     folder, port = tmp_path_factory.mktemp("team"), free_port()
     asked = ["sh", "deploy/secrets.sh", NAME, f"{folder}/.env"]
     subprocess.run(asked, cwd=PROJECT, check=True)
@@ -128,7 +128,7 @@ def become(team: Team, name: str, environment: pytest.MonkeyPatch, password: str
 
 
 def give_permissions(team: Team, environment: pytest.MonkeyPatch) -> None:
-    """As deploy/README.md has it: roles, users, and each user's own password."""
+    """As docs/team-server.md has it: roles, users, and each user's own password."""
     first = {}
     become(team, "admin", environment)
     users.main(["roles"])

@@ -1,0 +1,169 @@
+"""The commands of README and docs do what the pages say.
+
+Every command of a `console` block is checked: quickly, whether the program takes it; slowly, by
+typing it in a copy of the project that trains a small network on digits. A block `sh` is for what a
+test cannot start: a server, a cluster, an hour of measuring.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import mlflow
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+from conftest import ENVIRONMENT, PROJECT, made_once, runs_in
+from fmnist.cli.main import commands
+from fmnist.config.schema import Config
+from fmnist.sweeps.checks import check_jobs
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CHEAPER = {
+    "conf/train.yaml": {
+        "fashion_mnist": "digits",
+        "epochs: 10": "epochs: 2",
+        "depth: 20": "depth: 3",
+    },
+    "conf/experiment/tutorial.yaml": {
+        "relu,batch_norm,batch_norm_before,selu,selu_dropout,selu_plain_dropout": "relu,selu",
+        "1,2,3,4,5": "1,2",
+    },
+    "conf/experiment/quick.yaml": {"relu,batch_norm,selu": "relu,selu", "1,2,3": "1,2"},
+    "conf/hydra/sweeper/optuna.yaml": {
+        "trials: 40": "trials: 3",
+        "[101, 102, 103, 104, 105]": "[101, 102]",
+    },
+}
+SHORTER = {"1,2,3,4,5": "1,2", "trials=200": "trials=3", "training.epochs=20": "training.epochs=3"}
+
+
+def examples(page: Path) -> list[tuple[str, list[str]]]:
+    """The commands of a page, each with the lines that it prints there."""
+    found: list[tuple[str, list[str]]] = []
+    for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:].partition("   # ")[0], []))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+ALL = [(page.name, *example) for page in PAGES for example in examples(page)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [shlex.split(c)[2:] for _, c, out in ALL if c.startswith("python train.py") and not out],
+    ids=" ".join,
+)
+def test_training_takes_every_override(words, swept_config):
+    config, overrides = swept_config(*(word for word in words if word != "-m"))
+    if "-m" in words:
+        check_jobs(GlobalHydra.instance().config_loader(), config, overrides)
+    else:
+        config.output_dir = "outputs"
+        del config["hydra"]
+        Config.from_hydra(config)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [shlex.split(c.partition(">")[0])[3:] for _, c, _ in ALL if c.startswith("python -m fmnist")],
+    ids=" ".join,
+)
+def test_the_command_line_takes_every_option(words):
+    name, *options = words
+    with click.Context(commands) as context:
+        command = commands.get_command(context, name)
+        assert command is not None
+        command.make_context(name, options)
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project whose defaults are cheap, a study, a champion, a stopped run."""
+    return made_once(tmp_path_factory, "clone", make_clone)
+
+
+def make_clone(folder: Path) -> None:
+    for name in ("conf", "fmnist", "hydra_plugins", "train.py", "MLproject", "conda.yaml"):
+        copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
+        copy(PROJECT / name, folder / name)
+    for name, changes in CHEAPER.items():
+        text = (folder / name).read_text()
+        for old, new in changes.items():
+            assert old in text, (name, old)
+            text = text.replace(old, new)
+        (folder / name).write_text(text)
+    (folder / "images").mkdir()
+    Image.new("L", (28, 28), 200).save(folder / "images" / "grey.png")
+    shutil.copy(folder / "images" / "grey.png", folder / "photo.jpg")
+    assert typed(folder, "python train.py -m model=relu,selu seed=1,2").returncode == 0
+    assert typed(folder, "python -m fmnist promote --first").returncode == 0
+    stop_a_run(folder)
+
+
+def stop_a_run(folder: Path) -> None:
+    command = [sys.executable, "train.py", "training.epochs=50", "callbacks.early_stopping=null"]
+    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith(b"epoch"):
+                process.send_signal(signal.SIGINT)
+                break
+        process.stdout.read()
+
+
+def typed(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """Type a command of a page, its placeholders filled in."""
+    for long, short in SHORTER.items():
+        command = command.replace(long, short)
+    if "RUN_ID" in command or "STUDY" in command:
+        command = command.replace("RUN_ID", run_id(folder, stopped="resume=" in command))
+        command = command.replace("STUDY", study_id(folder))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{ENVIRONMENT['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=ENVIRONMENT | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def run_id(folder: Path, stopped: bool) -> str:
+    status = "KILLED" if stopped else "FINISHED"
+    runs = [run for run in runs_in(folder) if run.info.status == status]
+    return next(
+        r.info.run_id for r in runs if "signature" in r.data.tags and "study" not in r.data.tags
+    )
+
+
+def study_id(folder: Path) -> str:
+    return next(run.info.run_id for run in runs_in(folder) if "study" in run.data.tags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if examples(page)], ids=lambda page: page.stem
+)
+def test_every_command_of_a_page_works(page, clone):
+    for command, printed in examples(page):
+        if command.startswith("make "):
+            continue
+        done = typed(clone, command)
+        fails = any(line.startswith("error:") for line in printed)
+        assert bool(done.returncode) == fails, f"{command}\n{done.stdout}{done.stderr}"
+        assert set(printed) <= {*done.stdout.splitlines(), *done.stderr.splitlines()}, command
+    mlflow.set_tracking_uri(None)
