@@ -5,8 +5,8 @@
     python bench/figures.py                 # or: make figures
 
 It takes the latest single run, the latest study `tutorial`, the latest decision that changed the
-champion and, if there is one, the latest search. Pages are photographed in Chromium. The pictures of a measurement come from its own script:
-evidence.py, speed.py and scale.py.
+champion and, if there is one, the latest search. Pages are photographed in Chromium. The pictures
+of a measurement come from its own script: evidence.py, speed.py and scale.py.
 """
 
 import shutil
@@ -34,7 +34,7 @@ from fmnist.tracking.run_config import data_of_run  # noqa: E402
 from fmnist.tracking.store import Store, existing_store, search  # noqa: E402
 
 DOCS = PROJECT / "docs"
-IMAGES = PROJECT / "outputs" / "images"
+IMAGES = Path("outputs", "images")  # in the project's folder
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PORT = 5171
 OF_RUN = {
@@ -47,6 +47,7 @@ OF_STUDY = {
     "comparison/layer_health.png": "layer_health.png",
     "comparison/disagreement.png": "disagreement.png",
 }
+OTHER_RUNS = {tag.PARENT, tag.STUDY, tag.REPRODUCES}  # have such a tag, single runs none
 HEAT_MAPS = ("relu", "batch_norm")  # of these variants
 # MLflow's assistant for language models would cover a third of a first visitor's page.
 WITHOUT_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
@@ -59,7 +60,7 @@ def main() -> None:
     searches = [run for run in runs if "search_best" in run.data.metrics]
     study = next(run for run in reversed(runs) if run.info.run_name == "tutorial")
     children = search(store, f"tags.{tag.PARENT} = '{study.info.run_id}'")
-    single = [run for run in search(store) if tag.PARENT not in run.data.tags and run not in runs]
+    single = [run for run in search(store) if not OTHER_RUNS & run.data.tags.keys()]
     copy_artifacts(single[-1], OF_RUN)
     copy_artifacts(study, OF_STUDY)
     if searches:
@@ -70,7 +71,8 @@ def main() -> None:
     draw_predictions(single[-1])
     with browser_page() as page:
         photograph(page, artifact(study, "comparison/comparison.html"), "report.png", 1250)
-        photograph(page, artifact(changes(all_decisions())[-1], "decision.html"), "decision.png", 1480)
+        decision = changes(all_decisions())[-1]
+        photograph(page, artifact(decision, "decision.html"), "decision.png", 1480)
         photograph_ui(page, store, [run.info.run_id for run in children])
 
 
@@ -96,15 +98,16 @@ def put_side_by_side(runs: list[Run]) -> None:
 def draw_predictions(run: Run) -> None:
     """Let the champion classify six test images, and a photograph made of the first."""
     test = instantiate("data", data_of_run(run)).test
-    IMAGES.mkdir(parents=True, exist_ok=True)
+    folder = PROJECT / IMAGES
+    folder.mkdir(parents=True, exist_ok=True)
     for index, image in enumerate(test.images[:6]):
-        Image.fromarray(image).save(IMAGES / f"test{index}.png")
+        Image.fromarray(image).save(folder / f"test{index}.png")
     large = np.kron(255 - test.images[0], np.ones((20, 20), np.uint8))
     Image.fromarray(np.pad(large, ((60, 60), (200, 200)), constant_values=255)).save(
-        IMAGES / "photo.jpg"
+        folder / "photo.jpg"
     )
-    command = [sys.executable, "-m", "fmnist", "predict", "images", "--show", "--no-browser"]
-    subprocess.run(command, cwd=IMAGES.parent, check=True)
+    command = [sys.executable, "-m", "fmnist", "predict", str(IMAGES), "--show", "--no-browser"]
+    subprocess.run(command, cwd=PROJECT, check=True)
     shutil.copy(PICTURE, DOCS / "predict.png")
 
 
@@ -135,8 +138,7 @@ def photograph_ui(page: Page, store: Store, run_ids: list[str]) -> None:
             "ui_compare.png": ui_pages.compare_page(store, run_ids),
         }.items():
             page.goto(f"http://127.0.0.1:{PORT}{path}")
-            page.wait_for_load_state("networkidle")
-            page.wait_for_timeout(5000)  # the chart of the page is drawn after that
+            page.wait_for_timeout(20_000)  # milliseconds; a page of charts is never idle
             page.screenshot(path=DOCS / name)
 
 

@@ -105,9 +105,9 @@ def make_clone(folder: Path) -> None:
             assert old in text, (name, old)
             text = text.replace(old, new)
         (folder / name).write_text(text)
-    (folder / "images").mkdir()
-    Image.new("L", (28, 28), 200).save(folder / "images" / "grey.png")
-    shutil.copy(folder / "images" / "grey.png", folder / "photo.jpg")
+    images = folder / "outputs" / "images"
+    images.mkdir(parents=True)
+    Image.new("L", (8, 8), 200).save(images / "grey.png")
     assert typed(folder, "python train.py -m model=relu,selu seed=1,2").returncode == 0
     assert typed(folder, "python -m fmnist promote --first").returncode == 0
     stop_a_run(folder)
