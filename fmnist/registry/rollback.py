@@ -13,12 +13,7 @@ MAX_REASON = 500  # characters
 
 
 def rollback(store: Store, to: int | None, why: str) -> Decision:
-    """Make an earlier champion the champion again, as a decision of its own.
-
-    Args:
-        store: the tracking store.
-        to: the version; None: the champion before the present one.
-        why: the reason in words.
+    """Make a version the champion again; None: the champion before the present one.
 
     Raises:
         PromotionError: if the version never was the champion, or is it now.
@@ -37,7 +32,6 @@ def rollback(store: Store, to: int | None, why: str) -> Decision:
 
 
 def _earlier_champion(before: State, to: int | None) -> int:
-    """Return the version to restore: `to`, or the last champion before the present one."""
     champions = [champion for run in all_decisions() if (champion := champion_after(run))]
     existing = [version for version in champions if find_version(version)]
     earlier = [version for version in existing if version != before.champion]
