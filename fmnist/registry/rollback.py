@@ -9,8 +9,6 @@ from fmnist.registry.validation import validate
 from fmnist.registry.versions import find_version, version_at
 from fmnist.tracking.store import Store
 
-MAX_REASON = 500  # characters
-
 
 def rollback(store: Store, to: int | None, why: str) -> Decision:
     """Make a version the champion again; None: the champion before the present one.
@@ -18,8 +16,6 @@ def rollback(store: Store, to: int | None, why: str) -> Decision:
     Raises:
         PromotionError: if the version never was the champion, or is it now.
     """
-    if len(why) > MAX_REASON:
-        raise PromotionError(f"reason: {len(why)} characters, the most is {MAX_REASON}")
     while True:
         before = read_state(may_be_moved=True)
         restored = _candidate(_earlier_champion(before, to))
