@@ -26,48 +26,43 @@ from fmnist.tracking.store import Run, Store, existing_store, search
 from fmnist.tracking.store_checks import KILLED, RUNNING
 from fmnist.tracking.store_uri import existing_uri, reached, without_password
 
-MOST_NAMES = 3  # of stray folders, in one line
 STRAY = "stray"  # folder among the artifacts, for those that belong to nothing
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong, what can be done, and the fix if there is one.
-
-    A fix may return a text about what it did.
-    """
+    """Something that is wrong, and what can be done."""
 
     problem: str
     remedy: str
-    fix: Callable[[], object] | None = None
+    fix: Callable[[], object] | None = None  # it may return a text about what it did
 
 
 def run_checks(fix: bool) -> bool:
-    """Check everything and print the findings; fix them if asked.
-
-    Returns:
-        Whether all is well in the end.
+    """Check everything, print and perhaps fix the findings; tell whether all is well in the end.
 
     Raises:
         TrackingError: if the store cannot be read.
     """
     well = _report("data", data_findings(), fix) & _report("checkouts", checkout_findings(), fix)
     uri = existing_uri()
-    outdated: list[Finding] = []
-    if not uri.startswith("http"):  # a server migrates its own
-        with reached(uri):
-            outdated = list(schema_findings(uri))
-    if not _report(f"store {without_password(uri)}", outdated, fix):
+    if not _report(f"store {without_password(uri)}", schema_findings(uri), fix):
         print("the rest of the store cannot be checked before that is put right")
         return False
     store = existing_store(None)
-    for area, find in STORE_CHECKS.items():
-        well &= _report(area, find(store), fix)
+    store_findings = {
+        "runs": run_findings(store),
+        "decisions": decision_findings(),
+        "models": model_findings(),
+        "artifacts": artifact_findings(store),
+    }
+    for area, findings in store_findings.items():
+        well &= _report(area, findings, fix)
     return well
 
 
 def _report(area: str, findings: Iterable[Finding], fix: bool) -> bool:
-    """Print the findings of one area, and fix them if asked; return whether it is well now."""
+    """Print the findings of one area, fix them if asked, and tell whether it is well now."""
     fixed = []
     for finding in findings:
         print(f"{area}: {finding.problem}\n    {finding.remedy}", flush=True)
@@ -89,7 +84,10 @@ def _is_fixed(fix: Callable[[], object]) -> bool:
 
 def schema_findings(uri: str) -> Iterator[Finding]:
     """Compare the database's version with MLflow's, before MLflow connects and migrates it."""
-    here, there = database.version_here(), database.version_there(uri)
+    if uri.startswith("http"):  # a server migrates its own
+        return
+    with reached(uri):
+        here, there = database.version_here(), database.version_there(uri)
     if there in (here, None):
         return
     problem = f"made for MLflow's version {there}, but here is {here}"
@@ -127,10 +125,9 @@ def _fetch_again() -> None:
 
 
 def checkout_findings() -> Iterator[Finding]:
-    """Find what a killed `reproduce --checkout` left."""
     for folder in checkout.abandoned():
-        remove = partial(checkout.remove, folder)
-        yield Finding(f"{folder}: left by `reproduce --checkout`", "--fix removes it", remove)
+        problem = f"{folder}: left by `reproduce --checkout`"
+        yield Finding(problem, "--fix removes it", partial(checkout.remove, folder))
 
 
 def run_findings(store: Store) -> Iterator[Finding]:
@@ -158,7 +155,7 @@ def _interrupted(store: Store, run: Run) -> Finding:
 
 
 def _progress(store: Store, run: Run) -> tuple[int, bool]:
-    """Return how many epochs of a run are done, and whether none is left."""
+    """Return how many epochs are done, and whether none is left."""
     with importing_tensorflow():
         from fmnist.training.state import Snapshot  # TensorFlow takes seconds to import
 
@@ -177,8 +174,7 @@ def _resume(store: Store, run_id: str) -> None:
         raise TrackingError(f"run {run_id}: is not finished")
 
 
-def decision_findings(_: Store) -> Iterator[Finding]:
-    """Find decisions that a killed promotion left half made."""
+def decision_findings() -> Iterator[Finding]:
     decision_log = find_decision_log()
     if decision_log is None:
         return
@@ -195,19 +191,17 @@ def decision_findings(_: Store) -> Iterator[Finding]:
             yield Finding(f"decision {run_id}: never taken", f"--fix makes it {KILLED}", end)
 
 
-def model_findings(_: Store) -> Iterator[Finding]:
-    """Find models whose logging was cut short."""
+def model_findings() -> Iterator[Finding]:
     for model_id in store_checks.half_logged_models():
         delete = partial(store_checks.delete_model, model_id)
         yield Finding(f"model {model_id}: half logged", "--fix deletes it", delete)
 
 
 def artifact_findings(store: Store) -> Iterator[Finding]:
-    """Find folders of runs and models that the store does not know."""
     root, stray = store_checks.stray_artifacts(store.uri)
     if stray:
-        names = ", ".join(folder.name for folder in stray[:MOST_NAMES])
-        more = f" and {len(stray) - MOST_NAMES} more" if len(stray) > MOST_NAMES else ""
+        names = ", ".join(folder.name for folder in stray[:3])
+        more = ", ..." if len(stray) > 3 else ""
         yield Finding(
             f"{root}: {len(stray)} of no run of this store: {names}{more}",
             f"if no other store uses this folder: --fix moves them to {root / STRAY}",
@@ -220,11 +214,3 @@ def _move(folders: Sequence[Path], root: Path) -> None:
         target = root / STRAY / folder.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(folder, target)
-
-
-STORE_CHECKS = {
-    "runs": run_findings,
-    "decisions": decision_findings,
-    "models": model_findings,
-    "artifacts": artifact_findings,
-}

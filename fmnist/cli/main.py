@@ -12,16 +12,13 @@ from fmnist.common.exits import usage_error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; None: the one of the command line."""
     run_command(commands, "python -m fmnist", arguments)
 
 
 def run_command(group: click.Group, program: str, arguments: Sequence[str] | None) -> None:
-    """Run the command of a group that the arguments name.
+    """Run the command of a group that the arguments name; a usage error ends with status 2.
 
-    Raises:
-        SystemExit: with status 2 after a usage error, which is printed in one line.
-        Exception: whatever the command raises; click's own `main` would hide an interrupt.
+    Click's own `main` would hide an interrupt.
     """
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)

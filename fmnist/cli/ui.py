@@ -22,13 +22,10 @@ PORTS = 20  # tried one after another
 
 
 def show(store: Store, page: str, port: int, browser: bool) -> None:
-    """Open a page of the store's UI in the browser; serve the UI until Ctrl-C if no server does.
+    """Open a page of the store's UI in the browser, or only print its address.
 
-    Args:
-        store: to look at.
-        page: as `fmnist.tracking.ui_pages` returns it.
-        port: to serve on; if it is taken, the next free one.
-        browser: False: only print the address.
+    If no server serves the UI, serve it until Ctrl-C on `port` or the next free one. `page` is as
+    `fmnist.tracking.ui_pages` returns it.
 
     Raises:
         TrackingError: if MLflow's server does not start, or ends by itself.
@@ -46,11 +43,7 @@ def show(store: Store, page: str, port: int, browser: bool) -> None:
 
 @contextmanager
 def served(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the UI of a store; enter the block when it answers.
-
-    Raises:
-        TrackingError: if it does not answer.
-    """
+    """Serve the UI of a store; enter the block when it answers, else raise TrackingError."""
     command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
     environment = os.environ | {
         "MLFLOW_BACKEND_STORE_URI": store.uri,  # as an argument everybody could read its password
@@ -94,7 +87,6 @@ def _free_port(port: int) -> int:
 
 
 def open_page(address: str, browser: bool) -> None:
-    """Print an address, and open it in the browser if asked."""
     _print(address)
     if browser and not webbrowser.open(address):
         _print("no browser here: open that address in yours")

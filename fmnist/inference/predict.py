@@ -17,26 +17,18 @@ from fmnist.registry.decision_log import MODEL
 
 PICTURE = PROJECT / "outputs" / "predict.png"
 MAX_DRAWN = 60  # images in one picture
-MIN_LISTED = 0.005  # probability that is not 0 in whole percents
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The prediction for one image.
+    """The prediction for one image."""
 
-    Attributes:
-        name: of the file; with the index in an .npy file of several.
-        image: as the model saw it, (height, width) uint8.
-        probabilities: by class.
-    """
-
-    name: str
-    image: NDArray[np.uint8]
-    probabilities: dict[str, float]
+    name: str  # of the file; with the index in an .npy file of several
+    image: NDArray[np.uint8]  # as the model saw it, (height, width)
+    probabilities: dict[str, float]  # by class
 
     @property
     def best(self) -> str:
-        """The most probable class."""
         return max(self.probabilities, key=lambda name: self.probabilities[name])
 
 
@@ -50,13 +42,10 @@ class Answers:
 
 
 def ask(names: Sequence[str]) -> Answers:
-    """Let the champion classify images.
-
-    Args:
-        names: of files and folders; "-": standard input.
+    """Let the champion classify the images in files and folders; "-" is standard input.
 
     Raises:
-        PromotionError: if there is no champion, or if its model is missing or was altered.
+        PromotionError: if there is no usable champion.
         ImageError: if a folder has no image.
     """
     files = preprocessing.files_of(names)
@@ -77,17 +66,15 @@ def ask(names: Sequence[str]) -> Answers:
 
 
 def as_table(answers: Answers) -> str:
-    """Return a table with the probable classes of each image, the most probable one first."""
     rows = []
     for answer in answers.answers:
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-        others = [f"{name} {p:.0%}" for name, p in ranked[1:] if p > MIN_LISTED]
+        others = [f"{name} {p:.0%}" for name, p in ranked[1:] if p > 0.005]  # not 0 %
         rows.append([answer.name, answer.best, f"{ranked[0][1]:.0%}", ", ".join(others)])
     return table(["image", "class", "probability", "else"], rows)
 
 
 def as_json(answers: Answers) -> str:
-    """Return the predictions as JSON, with all probabilities."""
     model = f"models:/{MODEL}/{answers.version}"
     listed = [
         {"image": answer.name, "class": answer.best, "probabilities": answer.probabilities}

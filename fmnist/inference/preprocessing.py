@@ -16,7 +16,6 @@ STANDARD_INPUT = "-"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".npy")  # of the files used in a folder
 NUMPY = b"\x93NUMPY"  # how an .npy file begins
 TOLERANCE = 0.05 * 255  # a colour within 5 % of the largest intensity is the background's
-MAX_BYTES = 256 * 2**20  # of a file; 340,000 images of 28 x 28 in one .npy
 Image.MAX_IMAGE_PIXELS = 50_000_000  # of a large camera; such a picture takes about 1 GB here
 
 Images = NDArray[np.uint8]
@@ -24,15 +23,11 @@ Colour = tuple[int, int, int]
 
 
 def files_of(names: Iterable[str]) -> list[str]:
-    """Replace each folder by the images in it, sorted by name.
-
-    Raises:
-        ImageError: if a folder has none.
-    """
+    """Replace each folder by the images in it, sorted by name; raise ImageError if it has none."""
     files: list[str] = []
     for name in names:
         folder = Path(name)
-        if name == STANDARD_INPUT or not folder.is_dir():
+        if not folder.is_dir():
             files.append(name)
             continue
         inside = [str(file) for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES]
@@ -45,11 +40,8 @@ def files_of(names: Iterable[str]) -> list[str]:
 def read(name: str, shape: tuple[int, int]) -> Images:
     """Return the images (n, height, width) of a file; an .npy file may hold several.
 
-    Arrays are used as they are, pictures are converted by `like_the_data_set`.
-
-    Args:
-        name: of the file; "-": standard input.
-        shape: height and width that the model takes, in pixels.
+    Arrays are used as they are, pictures are converted by `like_the_data_set`. `shape` is what the
+    model takes: height and width.
 
     Raises:
         ImageError: if the file cannot be read, or holds no such image.
@@ -61,21 +53,15 @@ def read(name: str, shape: tuple[int, int]) -> Images:
 
 
 def _content(name: str) -> bytes:
-    """Return the bytes of a file; a device or pipe, which may never end, is refused."""
+    if name == STANDARD_INPUT:
+        return sys.stdin.buffer.read()
     path = Path(name)
     try:
-        if name == STANDARD_INPUT:
-            content = sys.stdin.buffer.read(MAX_BYTES + 1)
-        elif path.is_file() or not path.exists():
-            with path.open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
-        else:
+        if path.exists() and not path.is_file():  # a device or a pipe may never end
             raise ImageError(f"{name}: is no file; {STANDARD_INPUT} is standard input")
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror}") from error
-    if len(content) > MAX_BYTES:
-        raise ImageError(f"{name}: has more than {MAX_BYTES:,} bytes")
-    return content
 
 
 def like_the_data_set(picture: Image.Image, shape: tuple[int, int]) -> Images:
@@ -100,14 +86,12 @@ def like_the_data_set(picture: Image.Image, shape: tuple[int, int]) -> Images:
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
-    """Return the picture in RGB; what is transparent becomes white."""
     layered = picture.convert("RGBA")
     white = Image.new("RGBA", layered.size, "white")
     return Image.alpha_composite(white, layered).convert("RGB")
 
 
 def _background(picture: Image.Image) -> Colour:
-    """Return the median colour of the four corners."""
     corners = np.asarray(picture)[[0, 0, -1, -1], [0, -1, 0, -1]]
     red, green, blue = map(int, np.median(corners, axis=0))
     return red, green, blue
@@ -120,7 +104,6 @@ def _trim(picture: Image.Image, background: Colour) -> Image.Image:
 
 
 def _fit(picture: Image.Image, width: int, height: int, background: Colour) -> Image.Image:
-    """Scale the picture to fit, sharpen it, and centre it on a canvas."""
     scale = min(width / picture.width, height / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     small = picture.resize(size, Image.Resampling.NEAREST)

@@ -21,15 +21,11 @@ from fmnist.common.errors import PromotionError, one_line
 from fmnist.registry import versions
 
 PATH = "/invocations"
-VERSION_HEADER = "model-version"
-
 MAX_REQUEST = 16 * 2**20  # bytes; an image of 28 x 28 takes about 3,000
-MAX_DRAINED = 4 * MAX_REQUEST  # bytes read of a longer one, so that its sender reads the answer
-MESSAGE_LENGTH = 200  # characters
 
 # MLflow would convert anything else that looks like a number: 0.5 to 0.
 INPUT = re.compile(rb'\s*\{\s*"(inputs|instances)"\s*:[-\d\[\],\s]*\}\s*')
-INPUT_FORM = '{"inputs": images}, each image rows of whole numbers from 0 to 255'
+WRONG_INPUT = 'the input must be {"inputs": images}, each image rows of whole numbers from 0 to 255'
 
 answering_version: ContextVar[list[int]] = ContextVar("answering_version")  # of this request
 
@@ -43,11 +39,9 @@ class Champion:
 
     @property
     def metadata(self) -> Any:
-        """Signature and so on, as MLflow keeps them."""
         return self.current[1].metadata
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
-        """Return the probabilities of the classes by name."""
         version, model = self.current
         answering_version.get().append(version)
         return model.predict(data, params=params)
@@ -77,8 +71,7 @@ def serve(host: str, port: int) -> None:
     """Serve the champion until Ctrl-C; SIGHUP loads a new one.
 
     Raises:
-        PromotionError: if there is no champion, if its model is missing or was altered, or if the
-            address is in use.
+        PromotionError: if there is no usable champion, or if the address is in use.
     """
     try:
         listener = socket.create_server((host, port))
@@ -105,7 +98,6 @@ def application(champion: Champion) -> FastAPI:
     async def check(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        """Refuse wrong input, and shorten MLflow's errors."""
         if request.url.path != PATH or request.method != "POST":
             return await call_next(request)
         answering_version.set([])
@@ -120,7 +112,7 @@ def application(champion: Champion) -> FastAPI:
         if response.status_code >= 400:
             content = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
             return _error(_shorten(content), response.status_code)
-        response.headers[VERSION_HEADER] = str(*answering_version.get())
+        response.headers["model-version"] = str(*answering_version.get())
         return response
 
     return app
@@ -134,13 +126,9 @@ async def _problem(request: Request) -> str | None:
     if not length.isdecimal() or "transfer-encoding" in request.headers:
         return "Content-Length is needed"
     if int(length) <= MAX_REQUEST:
-        matches = INPUT.fullmatch(await request.body())
-        return None if matches else f"the input must be {INPUT_FORM}"
-    drained = 0
-    async for part in request.stream():
-        drained += len(part)
-        if drained > MAX_DRAINED:
-            break
+        return None if INPUT.fullmatch(await request.body()) else WRONG_INPUT
+    async for _ in request.stream():
+        pass  # its sender reads the answer only when all is sent
     return f"the input has {int(length):,} bytes, the most is {MAX_REQUEST:,}"
 
 
@@ -151,7 +139,7 @@ def _shorten(content: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         message = content.decode(errors="replace")
     reason = message.partition("\nInput:")[0].rpartition("Error: ")[2]
-    return " ".join(reason.split())[:MESSAGE_LENGTH]
+    return " ".join(reason.split())[:200]
 
 
 def _error(message: str, status: int = 400) -> Response:

@@ -16,54 +16,30 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE, MLFLOW_US
 
 from fmnist.common.errors import PromotionError
 from fmnist.evidence.comparison import Comparison
-from fmnist.registry import report
+from fmnist.registry import decision_log, report
 from fmnist.registry.decision import Decision
-from fmnist.registry.decision_log import (
-    MODEL,
-    DecisionLog,
-    champion_after,
-    find_decision,
-    find_decision_log,
-    open_decision_log,
-)
-from fmnist.registry.versions import (
-    ATTEMPTS,
-    CHALLENGER,
-    CHAMPION,
-    RETRY_INTERVAL,
-    find_version,
-    set_alias,
-    version_of,
-)
+from fmnist.registry.decision_log import MODEL, DecisionLog, champion_after
+from fmnist.registry.versions import CHALLENGER, CHAMPION, find_version, set_alias, version_of
 from fmnist.tracking.store import Store
 
+ATTEMPTS, RETRY_INTERVAL = 10, 0.2  # seconds; another process may be between two steps
 NAME_LENGTH, TAG_LENGTH = 240, 4000  # characters; databases hold 250 and 5,000
 
 
 @dataclass(frozen=True)
 class State:
-    """The registry at one moment.
+    """The registry at one moment."""
 
-    Attributes:
-        decisions: how many were committed.
-        champion: the version that the last of them made the champion; None: none, or deleted.
-        aliased: the version that has the alias.
-    """
-
-    decisions: int
-    champion: int | None
-    aliased: int | None
+    decisions: int  # how many were committed
+    champion: int | None  # the version that the last of them made it; None: none, or deleted
+    aliased: int | None  # the version that has the alias
 
 
 def read_state(*, apply_pending: bool = True, may_be_moved: bool = False) -> State:
-    """Read the registry.
-
-    Args:
-        apply_pending: first apply the decision of a process that was killed after its commit.
-        may_be_moved: accept an alias that was moved by hand.
+    """Read the registry; first apply the decision of a process that was killed after its commit.
 
     Raises:
-        PromotionError: if the alias is not at the version that was decided on.
+        PromotionError: if the alias was moved by hand, unless it may be.
     """
     for _ in range(ATTEMPTS):
         state = _read_state(apply_pending)
@@ -81,17 +57,17 @@ def read_state(*, apply_pending: bool = True, may_be_moved: bool = False) -> Sta
 
 def _read_state(apply_pending: bool) -> State:
     aliased = version_of(CHAMPION)
-    decision_log = find_decision_log()
-    run_ids = decision_log.run_ids() if decision_log else []
-    if decision_log is None or not run_ids:
+    log = decision_log.find_decision_log()
+    run_ids = log.run_ids() if log else []
+    if log is None or not run_ids:
         return State(0, None, aliased)
-    last = find_decision(run_ids[-1])
+    last = decision_log.find_decision(run_ids[-1])
     champion = champion_after(last)
     if champion and not find_version(champion):
         champion = None
     if last.info.status == "RUNNING":  # committed, but not applied yet
         if apply_pending:
-            apply(decision_log)
+            apply(log)
         aliased = champion
     return State(len(run_ids), champion, aliased)
 
@@ -99,22 +75,21 @@ def _read_state(apply_pending: bool) -> State:
 def commit(
     store: Store, decision: Decision, before: State, comparison: Comparison | None = None
 ) -> Decision | None:
-    """Record a decision with its pages and apply it, unless another was committed since `before`.
+    """Record a decision with its pages, apply it, and return it with its record.
 
-    Returns:
-        The decision with its record; None if another was committed.
+    Return None if another one was committed since `before`.
     """
     who, when = resolve_tags().get(MLFLOW_USER, "unknown"), datetime.now(UTC)
     decision = dataclasses.replace(decision, who=who, when=when.isoformat(timespec="seconds"))
-    decision_log = open_decision_log(store)
+    log = decision_log.open_decision_log(store)
     client = mlflow.MlflowClient()
     name = f"{decision.outcome}: {decision.challenger}"[:NAME_LENGTH]
     tags = resolve_tags(_tags(decision))
-    run_id = client.create_run(decision_log.experiment_id, tags=tags, run_name=name).info.run_id
+    run_id = client.create_run(log.experiment_id, tags=tags, run_name=name).info.run_id
     client.log_text(run_id, report.as_json(decision), "decision.json")
     client.log_text(run_id, report.html(decision, comparison), "decision.html")
-    if decision_log.append(before.decisions, run_id):
-        apply(decision_log)
+    if log.append(before.decisions, run_id):
+        apply(log)
         return dataclasses.replace(decision, record=run_id)
     client.set_tag(run_id, "outcome", "stale")
     client.set_tag(run_id, MLFLOW_RUN_NAME, f"stale: {decision.challenger}"[:NAME_LENGTH])
@@ -123,7 +98,6 @@ def commit(
 
 
 def _tags(decision: Decision) -> dict[str, str]:
-    """Return the tags of a decision's run, by which it can be found."""
     difference = decision.evidence.difference
     tags = {
         "outcome": decision.outcome,
@@ -143,18 +117,18 @@ def _tags(decision: Decision) -> dict[str, str]:
     return {key: str(value)[:TAG_LENGTH] for key, value in tags.items() if value is not None}
 
 
-def apply(decision_log: DecisionLog) -> None:
+def apply(log: DecisionLog) -> None:
     """Set the aliases and tags that the last decision asks for, and end its run.
 
     Another process may commit a decision meanwhile: the alias is right if, after it was set, no
     further decision is in the log. Versions that were deleted meanwhile are left out.
     """
     while True:
-        latest = mlflow.get_run(decision_log.run_ids()[-1])
+        latest = mlflow.get_run(log.run_ids()[-1])
         champion = champion_after(latest)
         if champion and find_version(champion):
             set_alias(CHAMPION, champion)
-        if decision_log.run_ids()[-1] == latest.info.run_id:
+        if log.run_ids()[-1] == latest.info.run_id:
             break
     version = latest.data.tags.get("version")
     if version and find_version(int(version)):
@@ -163,7 +137,6 @@ def apply(decision_log: DecisionLog) -> None:
 
 
 def _mark(version: int, decision: Run) -> None:
-    """Let a version tell which decision was made on it."""
     client = mlflow.MlflowClient()
     tags = decision.data.tags
     client.set_model_version_tag(MODEL, str(version), "decision", decision.info.run_id)

@@ -20,28 +20,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant, and the run whose model stands for it.
+    """A variant, and the run whose model stands for it."""
 
-    Attributes:
-        role: champion, challenger, baseline or earlier champion.
-        variant: its name.
-        run_id: of the run.
-        seed: of the run.
-        version: of the registered model; None: not registered.
-        values: the metric that decides, a fraction, by seed of the variant.
-        estimate: their mean.
-    """
-
-    role: str
+    role: str  # champion, challenger, baseline or earlier champion
     variant: str
     run_id: str
-    seed: int
-    version: int | None
-    values: Mapping[int, float]
-    estimate: Estimate
+    seed: int  # of the run
+    version: int | None  # of the registered model; None: not registered
+    values: Mapping[int, float]  # of the metric that decides, fractions, by seed
+    estimate: Estimate  # of the mean of `values`
 
     def __str__(self) -> str:
-        """Name the variant, and the version where there is one."""
         return self.variant if self.version is None else f"{self.variant} (version {self.version})"
 
 
@@ -56,62 +45,36 @@ class Check:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a promotion rests on; a rollback has none.
-
-    Attributes:
-        question: of the study.
-        study: run id of its parent run.
-        metric: what decides.
-        criteria: the limits.
-        incumbent: the champion or the baseline; None: promoted without evidence.
-        difference: of the challenger from the incumbent.
-        provenance: what all runs have in common: data, code, engine.
-        caveats: what limits the conclusions.
-    """
+    """What a promotion rests on; a rollback has none."""
 
     question: str = ""
-    study: str | None = None
-    metric: str | None = None
+    study: str | None = None  # run id of its parent run
+    metric: str | None = None  # which decides
     criteria: Promotion | None = None
-    incumbent: Candidate | None = None
-    difference: PairedDifference | None = None
-    provenance: Mapping[str, str] = field(default_factory=dict)
+    incumbent: Candidate | None = None  # champion or baseline; None: promoted without evidence
+    difference: PairedDifference | None = None  # of the challenger from the incumbent
+    provenance: Mapping[str, str] = field(default_factory=dict)  # what all runs have in common
     caveats: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision on the champion.
-
-    Attributes:
-        outcome: what was decided.
-        reason: why, in one sentence.
-        champion: the version that is the champion from now on; None: there is none.
-        replaced: the version that was the champion until now; None: there was none.
-        challenger: the version that is to be the champion.
-        checks: of its model.
-        evidence: what the decision rests on.
-        test_accuracy: of the models by role, a fraction, looked up after the decision.
-        who: name of the user who committed it.
-        when: time of the commit in UTC, ISO 8601.
-        record: id of the run that records it; None: it was not committed.
-    """
+    """A decision on the champion."""
 
     outcome: Outcome
-    reason: str
-    champion: int | None
-    replaced: int | None
+    reason: str  # in one sentence
+    champion: int | None  # the version from now on; None: there is none
+    replaced: int | None  # the version until now; None: there was none
     challenger: Candidate
-    checks: Sequence[Check]
+    checks: Sequence[Check]  # of the challenger's model
     evidence: Evidence = field(default_factory=Evidence)
-    test_accuracy: Mapping[str, float] = field(default_factory=dict)
-    who: str = ""
-    when: str = ""
-    record: str | None = None
+    test_accuracy: Mapping[str, float] = field(default_factory=dict)  # a fraction, by role
+    who: str = ""  # committed it
+    when: str = ""  # it was committed, in UTC, ISO 8601
+    record: str | None = None  # run id; None: it was not committed
 
     @property
     def candidates(self) -> list[Candidate]:
-        """The incumbent, if there is one, and the challenger."""
         return [candidate for candidate in (self.evidence.incumbent, self.challenger) if candidate]
 
 
@@ -126,14 +89,7 @@ def beats(difference: PairedDifference, criteria: Promotion) -> bool:
 def decide(
     challenger: Candidate, evidence: Evidence, checks: Sequence[Check], champion: int | None
 ) -> Decision:
-    """Decide on a challenger.
-
-    Args:
-        challenger: the new model.
-        evidence: its difference is None if there is nothing to compare the challenger with.
-        checks: of the challenger's model.
-        champion: the present version; None: there is none.
-    """
+    """Decide on a challenger; `champion` is the present version, None if there is none."""
     wins, reason = _judge(challenger, evidence, champion)
     failed = _failed(checks)
     if wins and not failed:
@@ -185,7 +141,6 @@ def _champion_stays(champion: int | None, incumbent: Candidate | None) -> str:
 
 
 def _shortfall(difference: PairedDifference, criteria: Promotion) -> str:
-    """Say which limit a difference misses."""
     if difference.estimate.n < 2:
         return f"seeds in common: {difference.estimate.n}, so nothing can be concluded"
     if difference.p > criteria.alpha:

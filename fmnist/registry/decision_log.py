@@ -17,12 +17,9 @@ from fmnist.common.errors import PromotionError
 from fmnist.common.terminal import table
 from fmnist.tracking.store import Store, find_or_create_experiment, find_run, if_there, search
 
-MODEL = "fmnist"
-"""The registered model."""
-
+MODEL = "fmnist"  # the registered model
 EXPERIMENT = f"{MODEL}-decisions"
 DECISION_LOG_TAG = "ledger"  # of the registered model: run id of its log; stores have this name
-DESCRIPTION = "Versions become `champion` by evidence: python -m fmnist promote"
 
 
 @dataclass(frozen=True)
@@ -30,19 +27,14 @@ class DecisionLog:
     """The decision log of the registered model."""
 
     run_id: str
-    experiment_id: str
+    experiment_id: str  # of the log and of the decisions
 
     def decisions(self) -> list[Run]:
-        """Return the run of each decision, the first one first.
-
-        Raises:
-            PromotionError: if one was deleted.
-        """
+        """Return the run of each decision, the first one first; none may have been deleted."""
         runs = {run.info.run_id: run for run in search(Store("", self.experiment_id))}
         return [runs.get(run_id) or find_decision(run_id) for run_id in self.run_ids()]
 
     def run_ids(self) -> list[str]:
-        """Return the run id of each decision, the first one first."""
         return [run_id for _, run_id in sorted(self._entries().items())]
 
     def append(self, index: int, run_id: str) -> bool:
@@ -61,11 +53,7 @@ class DecisionLog:
 
 
 def find_decision(run_id: str) -> Run:
-    """Return the run of a decision.
-
-    Raises:
-        PromotionError: if it was deleted.
-    """
+    """Return the run of a decision; raise PromotionError if it was deleted."""
     run = find_run(run_id)
     if run is None:
         raise PromotionError(
@@ -75,7 +63,6 @@ def find_decision(run_id: str) -> Run:
 
 
 def all_decisions() -> list[Run]:
-    """Return the run of each decision, the first one first."""
     decision_log = find_decision_log()
     return decision_log.decisions() if decision_log else []
 
@@ -99,15 +86,15 @@ def find_decision_log() -> DecisionLog | None:
 
 def open_decision_log(store: Store) -> DecisionLog:
     """Return the decision log; create it, and the registered model, if there is none yet."""
-    decision_log = find_decision_log()
-    if decision_log:
+    if decision_log := find_decision_log():
         return decision_log
     client = mlflow.MlflowClient()
     experiment = find_or_create_experiment(store.uri, EXPERIMENT)
     run_id = client.create_run(experiment, run_name="decision log").info.run_id
     client.set_terminated(run_id)
     try:
-        client.create_registered_model(MODEL, {DECISION_LOG_TAG: run_id}, DESCRIPTION)
+        description = "Versions become `champion` by evidence: python -m fmnist promote"
+        client.create_registered_model(MODEL, {DECISION_LOG_TAG: run_id}, description)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -118,24 +105,18 @@ def open_decision_log(store: Store) -> DecisionLog:
 
 
 def changes(decisions: Sequence[Run]) -> list[Run]:
-    """Return the decisions that changed the champion."""
     return [
         run for run in decisions if run.data.tags.get("champion") != run.data.tags.get("replaced")
     ]
 
 
 def champion_after(decision: Run) -> int | None:
-    """Return the version that is the champion after a decision."""
+    """Return the version that a decision made, or left, the champion."""
     version = decision.data.tags.get("champion")
     return int(version) if version else None
 
 
 def as_table(decisions: Sequence[Run]) -> str:
-    """Return a table of decisions, one a row.
-
-    Raises:
-        PromotionError: if there is none.
-    """
     if not decisions:
         raise PromotionError("there was no champion yet: `python -m fmnist promote` makes one")
     columns = ["when (UTC)", "decision", "champion", "reason", "by", "record"]

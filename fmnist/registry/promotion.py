@@ -9,16 +9,9 @@ from fmnist.config import schema
 from fmnist.config.schema import Promotion
 from fmnist.evidence.comparison import METRICS, Comparison, StudyDesign, Variant
 from fmnist.registry import report, versions
-from fmnist.registry.champion_comparison import ChampionComparison, compare_with_champion
+from fmnist.registry.champion_comparison import compare_with_champion
 from fmnist.registry.commit import commit, read_state
-from fmnist.registry.decision import (
-    Candidate,
-    Check,
-    Decision,
-    Evidence,
-    Outcome,
-    decide,
-)
+from fmnist.registry.decision import Candidate, Check, Decision, Evidence, Outcome, decide
 from fmnist.registry.decision_log import MODEL, open_decision_log
 from fmnist.registry.validation import check_seeds, validate
 from fmnist.tracking import study_runs
@@ -30,12 +23,8 @@ def promote(
 ) -> Decision:
     """Make a study's best variant the champion if the evidence says so, and record the decision.
 
-    Args:
-        store: the tracking store.
-        study_id: run id of the study's parent run.
-        criteria: the limits.
-        first: promote without evidence, where there is no champion to compare with.
-        dry_run: change nothing.
+    With `first` promote without evidence, where there is no champion to compare with; with
+    `dry_run` change nothing.
 
     Raises:
         ComparisonError: if the study's runs cannot be compared.
@@ -46,18 +35,18 @@ def promote(
         open_decision_log(store)
     while True:
         before = read_state(apply_pending=not dry_run)
-        compared = compare_with_champion(study, before.champion, criteria, first)
-        variant = _challenging_variant(compared.comparison, first)
-        evidence = _evidence(compared, criteria, None if first else variant)
+        comparison = compare_with_champion(study, before.champion, criteria, first)
+        variant = _challenging_variant(comparison, first)
+        evidence = _evidence(comparison, criteria, before.champion, None if first else variant)
         challenger, checks = _candidate("challenger", variant), list[Check]()
         if first or evidence.difference:  # else the variant ran alone
             challenger = challenger if dry_run else _register(challenger)
-            checks = _validate(challenger, variant, compared.comparison.design, evidence)
+            checks = _validate(challenger, variant, comparison.design, evidence)
         decision = decide(challenger, evidence, checks, before.champion)
-        decision = _with_test_accuracy(decision, compared.comparison.design.metric)
+        decision = _with_test_accuracy(decision, comparison.design.metric)
         if dry_run:
             return decision
-        if committed := commit(store, decision, before, compared.comparison):
+        if committed := commit(store, decision, before, comparison):
             return committed
         print("another decision was committed meanwhile: comparing again")
 
@@ -70,17 +59,13 @@ def _challenging_variant(comparison: Comparison, first: bool) -> Variant:
 
 
 def _evidence(
-    compared: ChampionComparison, criteria: Promotion, challenger: Variant | None
+    comparison: Comparison, criteria: Promotion, champion: int | None, challenger: Variant | None
 ) -> Evidence:
     """Collect what the decision rests on; `challenger` is None to promote without evidence."""
-    design, version = compared.comparison.design, compared.champion
-    if challenger is None:
-        incumbent = None
-    elif version is None:
-        incumbent = _candidate("baseline", compared.incumbent)
-    else:
-        run_id = versions.run_id_of(version)
-        incumbent = _candidate("champion", compared.incumbent, run_id, version)
+    design, incumbent = comparison.design, None
+    if challenger:
+        role = "champion" if champion else "baseline"
+        incumbent = _candidate(role, comparison.variants[0], champion)
     return Evidence(
         question=design.question,
         study=design.study,
@@ -88,17 +73,15 @@ def _evidence(
         criteria=criteria,
         incumbent=incumbent,
         difference=challenger.difference if challenger else None,
-        provenance=compared.comparison.provenance,
-        caveats=[*compared.comparison.caveats, *_changed_criteria(criteria)],
+        provenance=comparison.provenance,
+        caveats=[*comparison.caveats, *_changed_criteria(criteria)],
     )
 
 
-def _candidate(
-    role: str, variant: Variant, run_id: str | None = None, version: int | None = None
-) -> Candidate:
-    """Let a run stand for its variant; None: the best one by validation."""
+def _candidate(role: str, variant: Variant, version: int | None = None) -> Candidate:
+    """Let the run of a version stand for its variant; None: the best run by validation."""
     best_seed = max(variant.values, key=lambda seed: variant.values[seed])
-    run_id = run_id or variant.run_ids[best_seed]
+    run_id = versions.run_id_of(version) if version else variant.run_ids[best_seed]
     seed = int(mlflow.get_run(run_id).data.params["seed"])
     return Candidate(role, variant.name, run_id, seed, version, variant.values, variant.estimate)
 
@@ -116,9 +99,10 @@ def _register(challenger: Candidate) -> Candidate:
 def _validate(
     challenger: Candidate, variant: Variant, design: StudyDesign, evidence: Evidence
 ) -> list[Check]:
-    """Check that no seed of the variant is missing, then the model."""
-    model = versions.logged_model_id(mlflow.get_run(challenger.run_id))
-    uri = f"models:/{f'{MODEL}/{challenger.version}' if challenger.version else model}"
+    if challenger.version:
+        uri = f"models:/{MODEL}/{challenger.version}"
+    else:
+        uri = f"models:/{versions.logged_model_id(mlflow.get_run(challenger.run_id))}"
     print(f"validating {challenger.variant}, seed {challenger.seed}, as loaded from {uri}")
     complete = check_seeds(variant, design)
     if not complete.passed:
@@ -127,7 +111,6 @@ def _validate(
 
 
 def _changed_criteria(criteria: Promotion) -> list[str]:
-    """Say which limits are not those of conf/train.yaml."""
     usual, given = dataclasses.asdict(schema.promotion()), dataclasses.asdict(criteria)
     return [
         f"promotion.{key} is {given[key]:g}, not {usual[key]:g} as in conf/train.yaml"
@@ -147,11 +130,7 @@ def _with_test_accuracy(decision: Decision, metric: str) -> Decision:
 
 
 def show(store: Store, decision: Decision) -> None:
-    """Print a decision, the reason last, and where its page is.
-
-    Raises:
-        PromotionError: if the model was refused.
-    """
+    """Print a decision and where its page is; raise PromotionError if the model was refused."""
     print(f"\n{report.text(decision)}\n")
     if decision.record:
         print(f"{store.look_at(mlflow.get_run(decision.record))}\n")

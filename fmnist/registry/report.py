@@ -7,14 +7,10 @@ from matplotlib.figure import Figure
 
 from fmnist.common.terminal import table
 from fmnist.evidence.comparison import Comparison
-from fmnist.registry.decision import Candidate, Decision, Outcome
-from fmnist.reports import comparison_plots
-from fmnist.reports.formatting import percent, percent_by_seed, points, significance
+from fmnist.registry.decision import Candidate, Decision
+from fmnist.reports import comparison_plots, formatting
+from fmnist.reports.formatting import Record, tabulate
 from fmnist.reports.rendering import html_page, to_json
-
-Table = tuple[list[str], list[list[str]]]
-
-COLOURS = {Outcome.promoted: "better", Outcome.refused: "worse"}
 
 FOOTNOTE = (
     "The mean of the paired differences must be at least as large as asked, and the p-value of "
@@ -26,7 +22,7 @@ FOOTNOTE = (
 def text(decision: Decision) -> str:
     """Return what a decision rests on, as Markdown."""
     tables = [_candidates(decision), _evidence(decision), _checks(decision)]
-    parts = [table(*content) for content in tables if content[1]]
+    parts = [table(*tabulate(records)) for records in tables if records]
     if decision.evidence.question:
         parts.insert(0, decision.evidence.question)
     if caveats := decision.evidence.caveats:
@@ -35,19 +31,13 @@ def text(decision: Decision) -> str:
 
 
 def as_json(decision: Decision) -> str:
-    """Return all of the decision as JSON; what could not be computed is null."""
     content = dataclasses.asdict(decision)
     del content["record"]  # it is part of that
     return to_json(content | content.pop("evidence"))
 
 
 def html(decision: Decision, comparison: Comparison | None) -> str:
-    """Return the decision as one page that needs no other file.
-
-    Args:
-        decision: what it is about.
-        comparison: what it rests on; None for a rollback.
-    """
+    """Return a page that needs no other file; the comparison is None for a rollback."""
     evidence = decision.evidence
     pictures: Mapping[str, Figure] = {}
     if comparison and evidence.difference:
@@ -62,67 +52,70 @@ def html(decision: Decision, comparison: Comparison | None) -> str:
         "champion after": decision.champion or "none",
         "study": evidence.study or "none",
         **evidence.provenance,
-        **{
-            f"{candidate.role}, seed {candidate.seed}": f"run {candidate.run_id}"
-            for candidate in decision.candidates
-        },
     }
+    for candidate in decision.candidates:
+        origin[f"{candidate.role}, seed {candidate.seed}"] = f"run {candidate.run_id}"
     return html_page(
         "decision.html",
         pictures,
         decision=decision,
-        colour=COLOURS.get(decision.outcome, ""),
-        candidates=_candidates(decision),
-        evidence=_evidence(decision),
-        checks=_checks(decision),
+        candidates=tabulate(_candidates(decision)),
+        evidence=tabulate(_evidence(decision)),
+        checks=tabulate(_checks(decision)),
         footnote=FOOTNOTE if evidence.incumbent else "",
         origin=list(origin.items()),
         open=True,
     )
 
 
-def _candidates(decision: Decision) -> Table:
+def _candidates(decision: Decision) -> list[Record]:
     metric = decision.evidence.metric or "val_accuracy"
-    columns = ["", "variant", "version", "seed", "seeds", f"{metric} %", "by seed"]
-    rows = [_row(candidate) for candidate in decision.candidates]
-    if decision.test_accuracy:
-        columns.append("test_accuracy % of the model")
-        for row, candidate in zip(rows, decision.candidates, strict=True):
-            value = decision.test_accuracy.get(candidate.role)
-            row.append("-" if value is None else f"{100 * value:.2f}")
-    return columns, rows
-
-
-def _row(candidate: Candidate) -> list[str]:
     return [
-        candidate.role,
-        candidate.variant,
-        str(candidate.version or "-"),
-        str(candidate.seed),
-        str(candidate.estimate.n),
-        percent(candidate.estimate),
-        percent_by_seed(candidate.values),
+        {
+            "": candidate.role,
+            "variant": candidate.variant,
+            "version": str(candidate.version or "-"),
+            "seed": str(candidate.seed),
+            "seeds": str(candidate.estimate.n),
+            f"{metric} %": formatting.percent(candidate.estimate),
+            "by seed": formatting.percent_by_seed(candidate.values),
+            "test_accuracy % of the model": _test_accuracy(decision, candidate),
+        }
+        for candidate in decision.candidates
     ]
 
 
-def _evidence(decision: Decision) -> Table:
+def _test_accuracy(decision: Decision, candidate: Candidate) -> str:
+    value = decision.test_accuracy.get(candidate.role)
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def _evidence(decision: Decision) -> list[Record]:
     """Return what was found and what was asked for, if two seeds or more were compared."""
-    columns = ["evidence", "found", "asked for", "met"]
     difference, criteria = decision.evidence.difference, decision.evidence.criteria
     if difference is None or criteria is None or difference.estimate.n < 2:
-        return columns, []
-    estimate, least = difference.estimate, f"at least {100 * criteria.min_effect:g} points"
-    p, most = significance(difference.p), f"at most {criteria.alpha:g}"
-    large, significant = estimate.mean >= criteria.min_effect, difference.p <= criteria.alpha
-    return columns, [
-        ["difference", points(estimate), least, _mark(large)],
-        ["corrected p", p, most, _mark(significant)],
+        return []
+    return [
+        {
+            "evidence": "difference",
+            "found": formatting.points(difference.estimate),
+            "asked for": f"at least {100 * criteria.min_effect:g} points",
+            "met": _mark(difference.estimate.mean >= criteria.min_effect),
+        },
+        {
+            "evidence": "corrected p",
+            "found": formatting.significance(difference.p),
+            "asked for": f"at most {criteria.alpha:g}",
+            "met": _mark(difference.p <= criteria.alpha),
+        },
     ]
 
 
-def _checks(decision: Decision) -> Table:
-    rows = [[check.name, check.found, _mark(check.passed)] for check in decision.checks]
-    return ["check", "found", "passed"], rows
+def _checks(decision: Decision) -> list[Record]:
+    return [
+        {"check": check.name, "found": check.found, "passed": _mark(check.passed)}
+        for check in decision.checks
+    ]
 
 
 def _mark(met: bool) -> str:

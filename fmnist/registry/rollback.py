@@ -9,22 +9,13 @@ from fmnist.registry.validation import validate
 from fmnist.registry.versions import find_version, version_at
 from fmnist.tracking.store import Store
 
-MAX_REASON = 500  # characters
-
 
 def rollback(store: Store, to: int | None, why: str) -> Decision:
-    """Make an earlier champion the champion again, as a decision of its own.
-
-    Args:
-        store: the tracking store.
-        to: the version; None: the champion before the present one.
-        why: the reason in words.
+    """Make a version the champion again; None: the champion before the present one.
 
     Raises:
         PromotionError: if the version never was the champion, or is it now.
     """
-    if len(why) > MAX_REASON:
-        raise PromotionError(f"reason: {len(why)} characters, the most is {MAX_REASON}")
     while True:
         before = read_state(may_be_moved=True)
         restored = _candidate(_earlier_champion(before, to))
@@ -37,7 +28,6 @@ def rollback(store: Store, to: int | None, why: str) -> Decision:
 
 
 def _earlier_champion(before: State, to: int | None) -> int:
-    """Return the version to restore: `to`, or the last champion before the present one."""
     champions = [champion for run in all_decisions() if (champion := champion_after(run))]
     existing = [version for version in champions if find_version(version)]
     earlier = [version for version in existing if version != before.champion]

@@ -16,9 +16,7 @@ CODE = PROJECT / "fmnist" / "training" / "served_model.py"
 
 
 def load_pyfunc(folder: Path) -> Any:
-    """Load a copy of a model as `mlflow.pyfunc` does, but by our own loader.
-
-    The MLmodel in `folder` is changed so that it names the loader.
+    """Load a copy of a model as `mlflow.pyfunc` does; its MLmodel is changed to name our loader.
 
     Raises:
         ModelError: if it cannot be loaded, or holds code where Keras allows it, as in a Lambda.

@@ -26,12 +26,11 @@ from fmnist.tracking.store import if_there
 
 
 def validate(uri: str, run_id: str, evidence: Evidence) -> list[Check]:
-    """Check a model, and stop at the first check that it fails.
+    """Check the model at `uri` of a run, and stop at the first check that it fails.
 
-    Args:
-        uri: of the model.
-        run_id: of the run that trained it.
-        evidence: its metric, incumbent and criteria are used, where there are any.
+    Raises:
+        FmnistError: if the run's configuration is missing or was tampered with, or if its data set
+            cannot be loaded.
     """
     checks = []
     for check in _checks(uri, run_id, evidence):
@@ -42,7 +41,6 @@ def validate(uri: str, run_id: str, evidence: Evidence) -> list[Check]:
 
 
 def check_seeds(variant: Variant, design: StudyDesign) -> Check:
-    """Check that every run of a variant finished."""
     missing = [f"seed {seed} did not finish" for seed in design.seeds if seed not in variant.values]
     missing = missing or [f"{number} {status}" for status, number in variant.unfinished.items()]
     finding = ", ".join(missing) or f"{len(variant.values)} finished"
@@ -71,7 +69,7 @@ def _checks(uri: str, run_id: str, evidence: Evidence) -> Iterator[Check]:
 
 
 def _checks_of_files(folder: Path, run: Run) -> Iterator[Check]:
-    dataset = dataset_of(run)
+    dataset: Dataset = instantiate("data", data_of_run(run))
     yield _check_data(run, dataset)
     yield _check_signature(folder, dataset)
     logged = predictions_of(run.info.run_id)
@@ -88,17 +86,6 @@ def _checks_of_files(folder: Path, run: Run) -> Iterator[Check]:
     yield Check("answers", bool(same), f"{finding}; the code in the model is {code}")
 
 
-def dataset_of(run: Run) -> Dataset:
-    """Load the data set that a run's recorded configuration names.
-
-    Raises:
-        FmnistError: if the configuration is missing or was tampered with, or if the data set
-            cannot be loaded.
-    """
-    dataset: Dataset = instantiate("data", data_of_run(run))
-    return dataset
-
-
 def predictions_of(run_id: str) -> Predictions | None:
     """Return the predictions that a run logged for the validation images, if it did."""
     content = artifact(run_id, VALIDATION)
@@ -108,10 +95,9 @@ def predictions_of(run_id: str) -> Predictions | None:
 def _check_metric(run: Run, metric: str) -> Check:
     """Check that the logged model is the one that was scored; it may be the best checkpoint."""
     logged = next((name for name in METRICS if name in run.data.metrics), None)
-    finding = f"{metric}, which is the logged model's"
-    if logged != metric:
-        finding = f"{metric} decided, but the logged model's is {logged}"
-    return Check("chosen by", logged == metric, finding)
+    if logged == metric:
+        return Check("chosen by", True, f"{metric}, which is the logged model's")
+    return Check("chosen by", False, f"{metric} decided, but the logged model's is {logged}")
 
 
 def _check_data(run: Run, dataset: Dataset) -> Check:

@@ -1,25 +1,23 @@
 """Versions of the registered model, and their aliases."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
-from fmnist.common.errors import ModelError, PromotionError, is_refused
+from fmnist.common.errors import ModelError, PromotionError
 from fmnist.registry.decision_log import MODEL
 from fmnist.registry.safe_loading import load_pyfunc
 from fmnist.tracking import tag
 from fmnist.tracking.model import logged_models, verified
+from fmnist.tracking.retry import call_with_retry
 from fmnist.tracking.store import if_there
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
-ATTEMPTS = 10  # while another process may be between two steps
-RETRY_INTERVAL = 0.2  # seconds
+ALIAS_TIMEOUT = 2.0  # seconds, in which another process may create the same alias
 
 
 def register(run: Run, tags: Mapping[str, Any]) -> int:
@@ -43,11 +41,7 @@ def register(run: Run, tags: Mapping[str, Any]) -> int:
 
 
 def logged_model_id(run: Run) -> str:
-    """Return the id of the model that a run logged.
-
-    Raises:
-        PromotionError: if it logged none.
-    """
+    """Return the id of the model that a run logged; raise PromotionError if it logged none."""
     models = logged_models(run)
     if not models:
         raise PromotionError(f"run {run.info.run_id}: logged no model")
@@ -55,16 +49,11 @@ def logged_model_id(run: Run) -> str:
 
 
 def find_version(version: int) -> ModelVersion | None:
-    """Return a version of the registered model; None if there is none of that number."""
     return if_there(mlflow.MlflowClient().get_model_version, MODEL, str(version))
 
 
 def version_at(version: int) -> ModelVersion:
-    """Return a version of the registered model.
-
-    Raises:
-        PromotionError: if there is none of that number.
-    """
+    """Return a version of the registered model; raise PromotionError if there is none."""
     registered = find_version(version)
     if registered is None:
         raise PromotionError(f"version {version} of {MODEL}: does not exist")
@@ -72,27 +61,20 @@ def version_at(version: int) -> ModelVersion:
 
 
 def run_id_of(version: int) -> str:
-    """Return the id of the run that trained a version."""
     return str(version_at(version).run_id)
 
 
 def version_of(alias: str) -> int | None:
-    """Return the version that has an alias; None if there is none."""
     model: Any = if_there(mlflow.MlflowClient().get_registered_model, MODEL)
     version = model and model.aliases.get(alias)
     return None if version is None else int(version)
 
 
 def set_alias(alias: str, version: int) -> None:
-    """Move an alias; retry, since another process may create it at the same moment."""
-    for attempt in range(ATTEMPTS):
-        try:
-            mlflow.MlflowClient().set_registered_model_alias(MODEL, alias, str(version))
-            return
-        except MlflowException as error:
-            if attempt == ATTEMPTS - 1 or is_refused(error):
-                raise
-            time.sleep(RETRY_INTERVAL)
+    client = mlflow.MlflowClient()
+    call_with_retry(
+        lambda: client.set_registered_model_alias(MODEL, alias, str(version)), ALIAS_TIMEOUT
+    )
 
 
 def load_champion() -> tuple[int, Any]:

@@ -71,7 +71,7 @@ def disagreements(
 
 
 def _square(class_names: Sequence[str], cell: float, beside: float) -> tuple[Figure, Axes]:
-    """Return a figure and axes for a matrix of classes; sizes in inches."""
+    """Return a figure for a matrix of classes; sizes in inches."""
     size = max(5.0, cell * len(class_names))
     figure = Figure(figsize=(size + beside, size), layout="constrained")
     axes = figure.subplots()

@@ -1,7 +1,6 @@
 """Pictures of a comparison; each function takes data and returns a matplotlib `Figure`."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from fmnist.evidence.comparison import Comparison, Variant
+from fmnist.evidence.comparison import Comparison
 from fmnist.evidence.layer_health import QUANTITIES, STAGES, Health, stages
 from fmnist.evidence.statistics import Estimate, mean_interval
 from fmnist.reports.layer_health_maps import SCALES
@@ -49,16 +48,13 @@ def curves(
 
 def seeds(comparison: Comparison) -> Figure:
     """Draw every seed as a dot, and the mean with its interval; the best variant on top."""
-    shown = [variant for variant in comparison.variants if variant.values]
-    shown.sort(key=lambda variant: variant.estimate.mean)
-    figure = Figure(figsize=(8, 1.2 + 0.5 * len(shown)), layout="constrained")
-    axes = figure.subplots()
+    finished = [variant for variant in comparison.variants if variant.values]
+    shown = sorted(finished, key=lambda variant: variant.estimate.mean)
+    figure, axes = _intervals(comparison, {v.name: v.estimate for v in shown})
     colour = colours(comparison)
     for row, variant in enumerate(shown):
         values = 100 * np.array(list(variant.values.values()))
         axes.plot(values, [row] * len(values), "o", color=colour[variant.name], alpha=0.4)
-        _draw_interval(axes, row, variant.estimate, colour[variant.name])
-    _label_rows(axes, shown)
     axes.set_xlabel(f"{comparison.design.metric}, %: each seed, mean and 95 % interval")
     return figure
 
@@ -67,16 +63,11 @@ def forest(comparison: Comparison) -> Figure:
     """Draw the paired differences from the baseline, the least that matters, and the verdicts."""
     baseline, *others = comparison.variants
     shown = [v for v in reversed(others) if v.difference and v.difference.estimate.n > 1]
-    figure = Figure(figsize=(9, 1.5 + 0.5 * len(shown)), layout="constrained")
-    axes = figure.subplots()
+    differences = {v.name: v.difference.estimate for v in shown if v.difference}
+    figure, axes = _intervals(comparison, differences)
     margin = 100 * comparison.design.min_effect
     axes.axvspan(-margin, margin, color="#999999", alpha=0.2, linewidth=0)
     axes.axvline(0, color=BLACK, linewidth=1)
-    colour = colours(comparison)
-    for row, variant in enumerate(shown):
-        assert variant.difference is not None
-        _draw_interval(axes, row, variant.difference.estimate, colour[variant.name])
-    _label_rows(axes, shown)
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(shown)), [verdict(comparison, variant) for variant in shown])
     right.tick_params(length=0)
@@ -125,17 +116,19 @@ def _draw_profile(axes: Axes, values: NDArray[np.floating], name: str, colour: s
     axes.fill_between(layers, *bounds, color=colour, alpha=0.12, linewidth=0)
 
 
-def _draw_interval(axes: Axes, row: int, estimate: Estimate, colour: str) -> None:
-    """Draw a mean (a fraction) as a diamond and its interval as a line, in percent."""
-    if not math.isnan(estimate.low):
-        axes.plot([100 * estimate.low, 100 * estimate.high], [row, row], color=colour, linewidth=2)
-    axes.plot([100 * estimate.mean], [row], "D", color=colour, markersize=7)
-
-
-def _label_rows(axes: Axes, variants: Sequence[Variant]) -> None:
-    axes.set_yticks(range(len(variants)), [variant.name for variant in variants])
-    axes.set_ylim(-0.6, len(variants) - 0.4)
+def _intervals(comparison: Comparison, estimates: Mapping[str, Estimate]) -> tuple[Figure, Axes]:
+    """Draw a row for each variant, in percent: its mean as a diamond, its interval as a line."""
+    figure = Figure(figsize=(9, 1.5 + 0.5 * len(estimates)), layout="constrained")
+    axes = figure.subplots()
+    for row, (name, estimate) in enumerate(estimates.items()):
+        low, mean, high = 100 * np.array([estimate.low, estimate.mean, estimate.high])
+        colour = colours(comparison)[name]
+        axes.plot([low, high], [row, row], color=colour, linewidth=2)  # nothing where it is NaN
+        axes.plot([mean], [row], "D", color=colour, markersize=7)
+    axes.set_yticks(range(len(estimates)), list(estimates))
+    axes.set_ylim(-0.6, len(estimates) - 0.4)
     axes.grid(axis="x", alpha=0.3)
+    return figure, axes
 
 
 def _add_legend(figure: Figure) -> None:

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 
 from fmnist.common.terminal import table
 from fmnist.evidence import layer_health
-from fmnist.evidence.comparison import METRICS, Comparison, Variant
+from fmnist.evidence.comparison import METRICS, Comparison
 from fmnist.evidence.statistics import Verdict
-from fmnist.reports.formatting import percent, percent_by_seed, points, significance
+from fmnist.reports import formatting
+from fmnist.reports.formatting import Record, Table, tabulate
 from fmnist.reports.rendering import html_page, print_markdown, to_json
 from fmnist.reports.verdicts import conclusions, highest, margin, verdict
 
 Healths = Mapping[str, layer_health.Health]
-Table = tuple[Sequence[str], list[list[str]]]  # columns and rows
 
 DECIDED = (Verdict.better, Verdict.worse, Verdict.equivalent)
 
@@ -28,7 +28,6 @@ FOOTNOTE = (
 
 
 def show(comparison: Comparison, healths: Healths) -> None:
-    """Print the comparison: rendered on a terminal, as Markdown anywhere else."""
     print_markdown(markdown(comparison, healths))
 
 
@@ -71,11 +70,11 @@ def html(comparison: Comparison, healths: Healths, pictures: Mapping[str, Figure
 
 def as_json(comparison: Comparison, healths: Healths) -> str:
     """Return all numbers of the comparison as JSON; null stands for what has no value."""
-    columns, rows = _health_table(healths)
+    rows = layer_health.rows(healths)
     content = dataclasses.asdict(comparison) | {
         "highest": highest(comparison),
         "conclusions": conclusions(comparison),
-        "layer_health": [dict(zip(columns, row, strict=True)) for row in rows],
+        "layer_health": [dict(zip(layer_health.COLUMNS, row, strict=True)) for row in rows],
     }
     return to_json(content)
 
@@ -112,52 +111,45 @@ def _design(comparison: Comparison) -> str:
 
 def _tables(comparison: Comparison, healths: Healths) -> list[Table]:
     """Return the means, and, if there are any, the differences and the layer health."""
-    tables = [_means(comparison), _differences(comparison), _health_table(healths)]
-    return [content for content in tables if content[1]]
+    tables = [
+        tabulate(_means(comparison)),
+        tabulate(_differences(comparison)),
+        (layer_health.COLUMNS, layer_health.rows(healths)),
+    ]
+    return [(columns, rows) for columns, rows in tables if rows]
 
 
-def _means(comparison: Comparison) -> Table:
+def _means(comparison: Comparison) -> list[Record]:
     metric = comparison.design.metric
-    columns = ["variant", "seeds", f"{metric} %", "by seed", f"{METRICS[metric]} %"]
-    columns += ["best epoch", "parameters", "s an epoch"]
-    rows = [_mean_row(variant) for variant in comparison.variants]
-    if any(variant.unfinished for variant in comparison.variants):
-        columns.append("not finished")
-        for row, variant in zip(rows, comparison.variants, strict=True):
-            row.append(", ".join(f"{n} {status}" for status, n in variant.unfinished.items()))
-    return columns, rows
-
-
-def _mean_row(variant: Variant) -> list[str]:
     return [
-        variant.name,
-        str(variant.estimate.n),
-        percent(variant.estimate),
-        percent_by_seed(variant.values),
-        percent(variant.test),
-        _number(variant.best_epoch, ".1f"),
-        _number(variant.parameters, ",.0f"),
-        _number(variant.epoch_seconds, ".2f"),
+        {
+            "variant": variant.name,
+            "seeds": str(variant.estimate.n),
+            f"{metric} %": formatting.percent(variant.estimate),
+            "by seed": formatting.percent_by_seed(variant.values),
+            f"{METRICS[metric]} %": formatting.percent(variant.test),
+            "best epoch": _number(variant.best_epoch, ".1f"),
+            "parameters": _number(variant.parameters, ",.0f"),
+            "s an epoch": _number(variant.epoch_seconds, ".2f"),
+            "not finished": ", ".join(f"{n} {kind}" for kind, n in variant.unfinished.items()),
+        }
+        for variant in comparison.variants
     ]
 
 
-def _differences(comparison: Comparison) -> Table:
+def _differences(comparison: Comparison) -> list[Record]:
     baseline, *others = comparison.variants
-    columns = [f"against {baseline.name}", "pairs", "difference", "p", "verdict"]
-    return columns, [_difference_row(comparison, variant) for variant in others]
-
-
-def _difference_row(comparison: Comparison, variant: Variant) -> list[str]:
-    difference = variant.difference
-    assert difference is not None
-    size = points(difference.estimate) if difference.estimate.n > 1 else "-"
-    p = "-" if math.isnan(difference.p) else significance(difference.p)
-    pairs = str(difference.estimate.n)
-    return [variant.name, pairs, size, p, verdict(comparison, variant)]
-
-
-def _health_table(healths: Healths) -> Table:
-    return layer_health.COLUMNS, layer_health.rows(healths)
+    pairs = [(variant, variant.difference) for variant in others if variant.difference]
+    return [
+        {
+            f"against {baseline.name}": variant.name,
+            "pairs": str(difference.estimate.n),
+            "difference": formatting.points(difference.estimate),
+            "p": formatting.significance(difference.p),
+            "verdict": verdict(comparison, variant),
+        }
+        for variant, difference in pairs
+    ]
 
 
 def _number(value: float, spec: str) -> str:

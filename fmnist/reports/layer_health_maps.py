@@ -39,11 +39,6 @@ class Scale:
         colours[~np.isfinite(values)] = NOT_FINITE
         return colours.astype(np.uint8)
 
-    def ramp(self) -> NDArray[np.uint8]:
-        """Return the colours of the scale (1, n, 3), from low to high."""
-        spaced = np.geomspace if self.logarithmic else np.linspace
-        return self.paint(spaced(self.low, self.high, 100)[None])
-
 
 SCALES = {
     "gradient_norm": Scale("gradient norm", 1e-4, 1e2, logarithmic=True),
@@ -60,9 +55,8 @@ GAP = 16
 def heat_maps(history: NDArray[np.floating], epochs: int) -> Image.Image:
     """Draw each quantity as a heat map: a row for each layer, input on top, a column an epoch.
 
-    Args:
-        history: (epochs so far + 1, layers, quantities): before training and after each epoch.
-        epochs: how many are planned; those to come are grey.
+    `history` (epochs so far + 1, layers, quantities) is from before training and after each epoch;
+    of the planned `epochs` those to come are grey.
     """
     rows = -(-len(SCALES) // MAPS_IN_ROW)
     size = LEFT + MAPS_IN_ROW * (WIDTH + GAP), rows * (TOP + HEIGHT + BOTTOM)
@@ -76,8 +70,10 @@ def heat_maps(history: NDArray[np.floating], epochs: int) -> Image.Image:
         values = history[:, :, index].T
         cells = np.full((len(values), epochs + 1, 3), NOT_YET, np.uint8)
         cells[:, : len(history)] = scale.paint(values)
-        _paste(image, cells, (left, top), (WIDTH, HEIGHT))
-        _paste(image, scale.ramp(), (left, top + HEIGHT + 24), (WIDTH, 10))
+        spaced = np.geomspace if scale.logarithmic else np.linspace
+        ramp = scale.paint(spaced(scale.low, scale.high, 100)[None])
+        image.paste(_enlarged(cells, HEIGHT), (left, top))
+        image.paste(_enlarged(ramp, 10), (left, top + HEIGHT + 24))
         _label(draw, scale, (left, top), epochs)
         if column == 0:
             draw.text((left - 8, top), "layer 1", "black", anchor="ra")
@@ -85,11 +81,8 @@ def heat_maps(history: NDArray[np.floating], epochs: int) -> Image.Image:
     return image
 
 
-def _paste(
-    image: Image.Image, cells: NDArray[np.uint8], corner: tuple[int, int], size: tuple[int, int]
-) -> None:
-    """Paint cells (rows, columns, 3) over a rectangle, given by its top left corner."""
-    image.paste(Image.fromarray(cells).resize(size, Image.Resampling.NEAREST), corner)
+def _enlarged(cells: NDArray[np.uint8], height: int) -> Image.Image:
+    return Image.fromarray(cells).resize((WIDTH, height), Image.Resampling.NEAREST)
 
 
 def _label(draw: ImageDraw.ImageDraw, scale: Scale, corner: tuple[int, int], epochs: int) -> None:

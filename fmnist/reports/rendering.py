@@ -25,7 +25,7 @@ def print_markdown(text: str) -> None:
 
 
 def html_page(template: str, pictures: Mapping[str, Figure], **values: object) -> str:
-    """Return an HTML page that needs no other file, made by a template, with pictures by title."""
+    """Return a page that needs no other file, with pictures by title."""
     environment = Environment(
         loader=PackageLoader("fmnist.reports"), autoescape=True, trim_blocks=True
     )

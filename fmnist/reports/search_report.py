@@ -1,8 +1,4 @@
-"""What a search found: its best trials, a picture of all, and how much of the best was luck.
-
-`markdown` is the whole report, `trials_plot` the picture; `best_trial` and `fresh_mean` are what
-the search logs as metrics.
-"""
+"""What a search found: its best trials, a picture of all, and how much of the best was luck."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -53,8 +49,10 @@ def markdown(trials: Sequence[TrialSummary], comparison: Comparison | None) -> s
 
     The comparison, of the best trial and the start over fresh seeds, is None if there is none.
     """
-    parts = [trial_counts(trials), best_trials_table(trials), conclusion(trials, comparison)]
-    return "\n\n".join(parts)
+    counts = Counter(trial.state for trial in trials)
+    states = [f"{counts[state]} {state}" for state in TrialState if counts[state]]
+    summary = f"{len(trials)} trials: {', '.join(states)}"
+    return "\n\n".join([summary, _best_trials(trials), conclusion(trials, comparison)])
 
 
 def best_trial(trials: Sequence[TrialSummary]) -> TrialSummary | None:
@@ -62,20 +60,20 @@ def best_trial(trials: Sequence[TrialSummary]) -> TrialSummary | None:
     return next(iter(_finished(trials)), None)
 
 
-def trial_counts(trials: Sequence[TrialSummary]) -> str:
-    """Say how the trials ended: "60 trials: 22 finished, 38 pruned"."""
-    counts = Counter(trial.state for trial in trials)
-    states = [f"{counts[state]} {state}" for state in TrialState if counts[state]]
-    return f"{len(trials)} trials: {', '.join(states)}"
-
-
-def best_trials_table(trials: Sequence[TrialSummary]) -> str:
+def _best_trials(trials: Sequence[TrialSummary]) -> str:
     """Return a table of the best trials, and of the first, where the search started."""
     shown = _finished(trials)[:TABLE_LENGTH]
     shown += [trial for trial in trials[:1] if trial not in shown]
     keys = list(shown[0].params) if shown else []
     columns = ["trial", "val_accuracy %", *(key.removeprefix("model.") for key in keys)]
     return table(columns, [_row(trial, keys) for trial in shown])
+
+
+def _row(trial: TrialSummary, keys: Sequence[str]) -> list[str]:
+    number = f"{trial.number} (start)" if trial.number == 0 else str(trial.number)
+    value = "-" if trial.value is None else f"{100 * trial.value:.2f}"
+    epoch = f" (epoch {trial.pruned_after})" if trial.pruned_after else ""
+    return [number, value + epoch, *(trial.params[key] for key in keys)]
 
 
 def conclusion(trials: Sequence[TrialSummary], comparison: Comparison | None) -> str:
@@ -125,13 +123,6 @@ def _finished(trials: Sequence[TrialSummary]) -> list[TrialSummary]:
     """Return the finished trials, the best first."""
     finished = [trial for trial in trials if trial.state is TrialState.finished]
     return sorted(finished, key=lambda trial: -(trial.value or 0.0))
-
-
-def _row(trial: TrialSummary, keys: Sequence[str]) -> list[str]:
-    number = f"{trial.number} (start)" if trial.number == 0 else str(trial.number)
-    value = "-" if trial.value is None else f"{100 * trial.value:.2f}"
-    epoch = f" (epoch {trial.pruned_after})" if trial.pruned_after else ""
-    return [number, value + epoch, *(trial.params[key] for key in keys)]
 
 
 def _fresh_variant(best: TrialSummary, comparison: Comparison | None) -> Variant | None:

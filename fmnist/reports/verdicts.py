@@ -6,14 +6,11 @@ from fmnist.evidence.comparison import Comparison, StudyDesign, Variant
 from fmnist.evidence.statistics import Verdict, seeds_needed
 from fmnist.reports.formatting import points, significance
 
-USUAL_SPREAD = 0.005
-"""Standard deviation of paired differences in `experiment=tutorial`, where one seed shows none."""
-
+USUAL_SPREAD = 0.005  # of paired differences in `experiment=tutorial`, where one seed shows none
 MOST_SEEDS = 100  # more are not worth a number
 
 
 def verdict(comparison: Comparison, variant: Variant) -> str:
-    """Return the verdict on a variant in words."""
     assert variant.difference is not None
     kind = variant.difference.verdict
     within = f" within {margin(comparison.design)}" if kind is Verdict.equivalent else ""
@@ -21,7 +18,6 @@ def verdict(comparison: Comparison, variant: Variant) -> str:
 
 
 def margin(design: StudyDesign) -> str:
-    """Return the smallest difference that matters, in words."""
     return f"{100 * design.min_effect:g} points"
 
 

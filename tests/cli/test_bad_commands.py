@@ -55,7 +55,6 @@ EMPTY_STORE = [
     ("history", "there was no champion yet"),
     ("rollback", "rollback: there is no earlier champion"),
     ("rollback --to 999", "version 999: is no earlier champion; there are none"),
-    (f"rollback --reason {LONG}", "reason: 9000 characters, the most is 500"),
     ("predict HERE/x.png", "there is no champion yet"),
     ("predict HERE", "no .png, .jpg, .jpeg, .npy in this folder"),
     ("serve", "there is no champion yet"),

@@ -355,11 +355,13 @@ def test_other_limits_than_the_studys_are_caveats(store):
     assert usual in decision.evidence.caveats
 
 
-def test_a_long_reason_is_refused(store):
+def test_a_long_reason_is_cut_in_the_tags_and_kept_in_the_record(store):
     promote(store, 0)
     promote(store, 1)
-    with pytest.raises(PromotionError, match="reason: 501 characters, the most is 500"):
-        rollback(store, None, "x" * 501)
+    record = mlflow.get_run(rollback(store, None, "x" * 9000).record)
+    assert len(record.data.tags["reason"]) == 4000
+    kept = json.loads((Path(record.info.artifact_uri[7:], "decision.json")).read_text())
+    assert "x" * 9000 in kept["reason"]
 
 
 def test_a_tampered_configuration_executes_nothing(store, tmp_path):
