@@ -22,7 +22,6 @@ from PIL import Image
 
 from conftest import ENVIRONMENT, PROJECT, made_once, runs_in
 from fmnist.cli.main import commands
-from fmnist.config.schema import Config
 from fmnist.sweeps.checks import check_jobs
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -52,35 +51,30 @@ def examples(page: Path) -> list[tuple[str, list[str]]]:
     for block in BLOCK.findall(page.read_text(encoding="utf-8")):
         for line in block.splitlines():
             if line.startswith("$ "):
-                found.append((line[2:].partition("   # ")[0], []))
+                found.append((line[2:], []))
             else:
                 found[-1][1].append(line)
     return found
 
 
-ALL = [(page.name, *example) for page in PAGES for example in examples(page)]
+def words_of(program: str) -> list[list[str]]:
+    """The words after `program` of all its commands that succeed."""
+    typed = [c for page in PAGES for c, printed in examples(page) if not printed]
+    words = [shlex.split(command.partition(">")[0], comments=True) for command in typed]
+    start = program.split()
+    return [w[len(start) :] for w in words if w[: len(start)] == start and "--help" not in w]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [shlex.split(c)[2:] for _, c, out in ALL if c.startswith("python train.py") and not out],
-    ids=" ".join,
-)
-def test_training_takes_every_override(words, swept_config):
-    config, overrides = swept_config(*(word for word in words if word != "-m"))
-    if "-m" in words:
-        check_jobs(GlobalHydra.instance().config_loader(), config, overrides)
-    else:
-        config.output_dir = "outputs"
-        del config["hydra"]
-        Config.from_hydra(config)
+@pytest.mark.parametrize("words", words_of("python train.py"), ids=" ".join)
+def test_training_takes_every_override(words, request):
+    if "-m" not in words:
+        request.getfixturevalue("config")(*words)
+        return
+    composed, overrides = request.getfixturevalue("swept_config")(*(w for w in words if w != "-m"))
+    check_jobs(GlobalHydra.instance().config_loader(), composed, overrides)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [shlex.split(c.partition(">")[0])[3:] for _, c, _ in ALL if c.startswith("python -m fmnist")],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("words", words_of("python -m fmnist"), ids=" ".join)
 def test_the_command_line_takes_every_option(words):
     name, *options = words
     with click.Context(commands) as context:
