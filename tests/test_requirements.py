@@ -12,7 +12,7 @@ from conftest import PROJECT
 
 PROJECT_TABLE = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 RUNTIME = PROJECT_TABLE["project"]["dependencies"]
-EXTRA = PROJECT_TABLE["project"]["optional-dependencies"]["scale"]
+EXTRA = PROJECT_TABLE["project"]["optional-dependencies"]["cluster"]
 TESTING = [*RUNTIME, *EXTRA, *PROJECT_TABLE["dependency-groups"]["dev"]]
 
 

@@ -66,6 +66,7 @@ def left_running(folder, monkeypatch, *overrides: str) -> str:
     return run_id
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_found_and_fixed(tmp_path, monkeypatch, check):
     trained = left_running(tmp_path, monkeypatch)
     client = mlflow.MlflowClient()

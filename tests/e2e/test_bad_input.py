@@ -318,7 +318,16 @@ def listing(folder: Path) -> set[str]:
     return {str(path) for path in paths if not set(path.parts[1:2]) & set(MADE)}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+QUICK_ROWS = {row.id for row in ROWS[::4]}  # a share of each kind; the rest is slow
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=row.id, marks=() if row.id in QUICK_ROWS else pytest.mark.slow)
+        for row in ROWS
+    ],
+)
 def test_bad_input_is_one_line_and_leaves_nothing(row, places, tmp_path):
     folder = tmp_path / "here"
     words, variables = prepared(row, folder, places)
@@ -358,6 +367,7 @@ def project() -> Iterator[None]:
 REAL = ("train.py model=foo", "-m fmnist compare nowhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typed", REAL)
 def test_a_fresh_process_comes_to_the_same(typed, places, tmp_path):
     row = next(row for row in ROWS if row.typed == typed)

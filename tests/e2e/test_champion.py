@@ -31,6 +31,9 @@ PORT = 5172
 IMAGES = digits(300, 297).test.images
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def folder(rates, tmp_path_factory) -> Path:
     """A store whose champion is the middle one of three studies."""
@@ -239,7 +242,6 @@ def test_the_served_champion(uri, capsys):
     assert "is the champion now: it beats the champion, 0.01" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_mlflow_serves_it_from_another_folder(uri, folder, tmp_path):
     example = mlflow.artifacts.download_artifacts(
         "models:/fmnist@champion/serving_input_example.json", dst_path=str(tmp_path)

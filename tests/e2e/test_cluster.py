@@ -14,7 +14,7 @@ import pytest
 from conftest import QUICK, runs_in, train
 from two_nodes import HEAD, WORKER, two_nodes
 
-pytest.importorskip("ray", reason="needs the extra `scale`; make test installs it")
+pytest.importorskip("ray", reason="needs the extra `cluster`; make test installs it")
 LACKING = os.geteuid() != 0 or not shutil.which("ip")
 pytestmark = [
     pytest.mark.slow,

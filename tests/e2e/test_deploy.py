@@ -20,7 +20,7 @@ DEPLOY = PROJECT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
-README = (DEPLOY / "README.md").read_text()
+README = (PROJECT / "docs" / "team-server.md").read_text()
 SECRETS = {
     *("PGPASSWORD", "POSTGRES_PASSWORD"),
     *("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD"),

@@ -14,6 +14,9 @@ from conftest import ENVIRONMENT, PROJECT, runs_in
 BIN = Path(sys.executable).parent
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """What git would commit of this tree, in a folder with a store of its own."""
@@ -69,7 +72,6 @@ def test_the_commands_on_finished_runs(clone):
     )
 
 
-@pytest.mark.slow
 def test_the_second_job_of_the_sweep_is_reproduced_alone(clone):
     job = next(run for run in runs_in(clone) if run.data.params.get("model.name") == "selu")
     done = mlflow_run(clone, "local", f"run_id={job.info.run_id}", entry_point="reproduce")
@@ -81,7 +83,6 @@ def test_the_second_job_of_the_sweep_is_reproduced_alone(clone):
     assert repeated.info.status == "FINISHED"
 
 
-@pytest.mark.slow
 def test_in_an_environment_of_its_own_and_without_overrides_on_the_real_data(clone):
     done = mlflow_run(clone, "uv", "epochs=1", "model=relu")
     assert done.returncode == 0, done.stderr[-2000:]

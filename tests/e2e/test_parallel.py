@@ -165,10 +165,10 @@ runpy.run_path("train.py", run_name="__main__")
 SLURM = ("partition=cpu", "timeout_min=120", "cpus_per_task=1", "mem_gb=2", "array_parallelism=64")
 
 
-def test_slurm_gets_the_settings_that_the_readme_has():
+def test_slurm_gets_the_settings_of_the_page():
     settings = [f"hydra.launcher.{setting}" for setting in SLURM]
-    readme = " ".join((PROJECT / "README.md").read_text().replace("\\\n", " ").split())
-    assert " ".join(["hydra/launcher=submitit_slurm", *settings]) in readme
+    page = " ".join((PROJECT / "docs/cluster.md").read_text().replace("\\\n", " ").split())
+    assert " ".join(["hydra/launcher=submitit_slurm", *settings]) in page
     with initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
         overrides = ["+experiment=tutorial", "hydra/launcher=submitit_slurm", *settings]
         launcher = compose("train", overrides, return_hydra_config=True).hydra.launcher

@@ -122,6 +122,7 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(study_command):
         assert len(refused.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_in_a_sweep_a_bad_job_costs_only_itself(tmp_path):
     # of four jobs one trains, one diverges, and two are refused when they begin
     sweep = ("training.batch_size=32,100000", "optimizer.learning_rate=0.01,1e10")
@@ -190,7 +191,11 @@ def test_help_and_errors_of_configuration_wait_for_no_library(tmp_path, argument
 
 
 @pytest.mark.parametrize(
-    ("number", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")]
+    ("number", "name"),
+    [
+        (signal.SIGINT, "SIGINT"),
+        pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
     process = started(tmp_path, *QUICK, "training.epochs=10000", "callbacks=none")
@@ -209,6 +214,7 @@ def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
     assert len(client.get_metric_history(tracked.info.run_id, "val_loss")) >= 3
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_compares_what_it_had(tmp_path):
     longer = ("training.epochs=30", "callbacks.early_stopping=null")
     process = started(tmp_path, "-m", *QUICK[:-1], *longer, "model=relu,selu", "seed=1,2")

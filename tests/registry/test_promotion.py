@@ -251,6 +251,7 @@ def test_a_spoilt_model_is_refused(store, spoil, reason, capsys):
     assert "| NO " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spoil", "reason"), REFUSALS[:4])
 def test_a_spoilt_challenger_is_refused(store, spoil, reason):
     chosen = promote(store, 0, dry_run=True).challenger.run_id

@@ -44,7 +44,7 @@ def digests(folder: Path) -> list[object]:
     return found
 
 
-@pytest.fixture(scope="module", params=["compiled", "keras"])
+@pytest.fixture(scope="module", params=["compiled", pytest.param("keras", marks=pytest.mark.slow)])
 def whole(request, tmp_path_factory):
     """What is asked of an engine, what comes of it if nothing befalls it, and its store."""
     asked, folder = (*SIZED, f"training.engine={request.param}"), tmp_path_factory.mktemp("whole")

@@ -147,6 +147,7 @@ def test_the_logged_model_is_the_best_and_takes_raw_pixels(finished, digits, sto
     assert pins == {"mlflow", "tensorflow", "keras", "numpy"}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_whatever_ran_before(run):
     quick = ("training.epochs=1", "callbacks=none")
     first = run(*quick, "seed=7")
@@ -177,6 +178,7 @@ def test_early_stopping_stops_and_an_added_callback_is_called(run, store):
     assert len((store / "log.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_batch_normalisation_and_other_optimizers_train(run):
     for overrides in (["model=batch_norm"], ["model=batch_norm_before", "optimizer=adam"]):
         result = run("training.epochs=3", *overrides)
@@ -194,6 +196,7 @@ def test_any_data_in_mnists_layout_trains(tmp_path, small_arrays):
     assert logged.predict(small_arrays["t10k-images-idx3-ubyte"]).shape == (12, 3)
 
 
+@pytest.mark.slow
 def test_scoring_does_not_depend_on_the_size_of_its_batches(run, digits):
     result = run("training.epochs=1", "callbacks=none")
     correct = np.argmax(result.model(digits.test.images), axis=1) == digits.test.labels

@@ -85,6 +85,7 @@ def find_the_earlier_self(store: Store) -> None:
     assert found and found.finished
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [compare, page, promote, begin_a_sweep, find_the_earlier_self])
 def test_it_reads_as_much_beside_many_studies_as_beside_few(crowded, monkeypatch, command):
     read = {}

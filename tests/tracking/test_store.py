@@ -23,6 +23,7 @@ print(open_store(Tracking(sys.argv[1], "shared")).experiment_id)
 """
 
 
+@pytest.mark.slow
 def test_four_processes_may_open_a_new_store_at_once(tmp_path):
     command = [sys.executable, "-c", OPEN, f"sqlite:///{tmp_path}/mlflow.db"]
     processes = [

@@ -56,7 +56,7 @@ def trained(folder, digits, *overrides, callbacks=()):
     return prepared.model, fitted.history, recorder.engine
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=[pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def precision(request):
     """Epochs to train and the greatest difference, as a share of how far training moved.
 
@@ -105,6 +105,7 @@ def test_both_engines_come_to_the_same_weights_statistics_and_scores(
         assert history[name] == pytest.approx(expected[name], rel=1e-3), name
 
 
+@pytest.mark.slow
 def test_a_model_of_the_compiled_engine_is_stock_keras_and_loads_without_this_package(
     tmp_path, digits
 ):
@@ -126,6 +127,7 @@ def test_a_model_of_the_compiled_engine_is_stock_keras_and_loads_without_this_pa
     np.testing.assert_array_equal(np.load(tmp_path / "predictions.npy"), predictions)
 
 
+@pytest.mark.slow
 def test_runs_of_one_architecture_share_a_program_and_keep_their_own_weights(tmp_path, digits):
     first, _, _ = trained(tmp_path, digits, "model.width=31", "seed=1")
     weights = first.get_weights()
@@ -144,6 +146,7 @@ def test_runs_of_one_architecture_share_a_program_and_keep_their_own_weights(tmp
     assert program_of.cache_info().misses == made + 1
 
 
+@pytest.mark.slow
 def test_the_programs_of_finished_architectures_are_released(tmp_path, digits):
     programs = []
     for depth in range(1, PROGRAMS + 2):

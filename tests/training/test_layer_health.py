@@ -84,6 +84,7 @@ def test_a_network_of_one_hidden_layer_has_a_summary_too():
     assert summary(np.ones((2, 5)))["gradient_ratio"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["batch_norm", "selu_dropout"])
 def test_it_leaves_no_trace_in_the_weights(run, model):
     watched = run(f"model={model}")

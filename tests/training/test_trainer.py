@@ -24,6 +24,7 @@ import matplotlib, sklearn
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=ENVIRONMENT, check=True)
 
 
+@pytest.mark.slow
 def test_a_stopped_trial_resumes_without_its_search(config, tmp_path):
     observer = SimpleNamespace(
         on_train_begin=lambda progress: None, update=lambda: None, on_train_end=lambda: None
