@@ -3,33 +3,30 @@
 import hashlib
 import sys
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fmnist.common.errors import ConfigError, is_user_error
 from fmnist.common.startup import let_children_find_project
-from fmnist.config.limits import check_numbers
-from fmnist.config.schema import Promotion, Study, Tracking
+from fmnist.config.schema import Config, Metric, Promotion, Study, Tracking
 from fmnist.sweeps import job_state
 from fmnist.sweeps.checks import check_jobs
 from fmnist.sweeps.job import StudyJob
-from fmnist.sweeps.overrides import Overrides, check_metric, parsed, swept
+from fmnist.sweeps.overrides import Overrides, parsed, swept
 
 if TYPE_CHECKING:
     from fmnist.evidence.comparison import StudyDesign
     from fmnist.sweeps.progress import SweepProgress
     from fmnist.tracking.studies import OpenStudy
-
-PARTS = ("tracking", "study", "promotion")
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,7 @@ class StudySweeper(Sweeper):
 
     config: DictConfig
     hydra_context: HydraContext
+    launcher: Launcher
     progress: "SweepProgress"
 
     def __init__(self, params: DictConfig | None = None) -> None:
@@ -58,7 +56,6 @@ class StudySweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra gives, and the launcher that the configuration names."""
         self.config, self.hydra_context = config, hydra_context
         self.folder = str(Path(config.hydra.sweep.dir).absolute())
         _set_sweep_dir(config, self.folder)
@@ -90,11 +87,6 @@ class StudySweeper(Sweeper):
 
         study_comparison.conclude(study, status)
 
-    def launch(self, jobs: list[list[str]], first: int) -> Sequence[JobReturn]:
-        """Let the launcher run some jobs; the first of them has the number `first`."""
-        assert self.launcher is not None
-        return self.launcher.launch(jobs, first)
-
     def sweep(self, arguments: list[str]) -> None:
         """Run the whole study.
 
@@ -104,24 +96,28 @@ class StudySweeper(Sweeper):
         from fmnist.tracking.heartbeat import run_lock  # only now: MLflow takes a second to import
 
         overrides = parsed(self.params, arguments)
-        tracking, study, promotion = (_typed(self.config, part) for part in PARTS)
-        plan = self._checked_plan(study, overrides)
+        job = self._checked_job(overrides)
+        plan = self.plan(job.study, overrides)
         let_children_find_project()
         with run_lock(self.folder):
-            opened = self._open(plan.design, tracking, overrides)
+            opened = self._open(plan.design, job.tracking, overrides)
             self._prepare(plan, opened, overrides)
-            with self._concluded(opened, promotion if self.config.promote else None):
+            with self._concluded(opened, job.promotion if job.promote else None):
                 if self.job.jobs_at_once:
                     self.progress.start()
                 self.launch_all()
 
-    def _checked_plan(self, study: Study, overrides: Overrides) -> StudyPlan:
-        """Return the plan; refuse what cannot be before the first job begins."""
+    def _checked_job(self, overrides: Overrides) -> Config:
+        """Return the configuration of the first job; refuse what cannot be before it begins."""
         if self.config.resume is not None or "resume" in swept(overrides):
             raise ConfigError("resume=: one run goes on, without -m")
-        check_metric(study.metric, self.config.callbacks)
-        check_jobs(self.hydra_context.config_loader, self.config, overrides)
-        return self.plan(study, overrides)
+        job = check_jobs(self.hydra_context.config_loader, self.config, overrides)
+        if job.study.metric is Metric.best_val_accuracy and not job.callbacks.get("checkpoint"):
+            raise ConfigError(
+                "study.metric=best_val_accuracy: needs callbacks.checkpoint; "
+                "without it choose last_val_accuracy"
+            )
+        return job
 
     def _open(self, design: "StudyDesign", tracking: Tracking, overrides: Overrides) -> "OpenStudy":
         """Open the study's run in MLflow; or that of the same command, if it was stopped."""
@@ -136,7 +132,6 @@ class StudySweeper(Sweeper):
         return studies.begin(tracking, design, sweep)
 
     def _prepare(self, plan: StudyPlan, opened: "OpenStudy", overrides: Overrides) -> None:
-        """Prepare the folder, the jobs and the progress for the study's run."""
         from fmnist.sweeps.progress import SweepProgress
 
         OmegaConf.save(self.config, Path(self.folder, "multirun.yaml"))  # as Hydra's sweeper does
@@ -178,12 +173,6 @@ def _set_sweep_dir(config: DictConfig, folder: str) -> None:
         config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
 
 
-def _typed(config: DictConfig, part: str) -> Any:
-    """Return a part of the configuration as its dataclass, its numbers checked."""
-    check_numbers(config[part], f"{part}.")
-    return OmegaConf.to_object(config[part])
-
-
 def _signature(config: DictConfig, design: "StudyDesign") -> str:
     """Return the digest of the command, what it composes, the question, and the code."""
     from fmnist.tracking.provenance import code_digest, result_overrides
@@ -198,7 +187,6 @@ def _signature(config: DictConfig, design: "StudyDesign") -> str:
 
 
 def _promote(opened: "OpenStudy", promotion: Promotion, status: str) -> None:
-    """Let the study choose the champion, if every job finished."""
     from fmnist.registry import promotion as registry_promotion
 
     store = opened.store

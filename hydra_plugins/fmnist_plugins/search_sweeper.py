@@ -103,7 +103,7 @@ class SearchSweeper(StudySweeper):
         failed: list[JobReturn] = []
         while trials := journal.next_trials(study, self.space, sampler_of, self.batch, self.trials):
             jobs = [[*self.space.fixed, *overrides_of(trial.params)] for trial in trials]
-            results = self.launch(jobs, trials[0].number)
+            results = self.launcher.launch(jobs, trials[0].number)
             for trial, result in zip(trials, results, strict=True):
                 if not journal.record_trial(study, trial.number, find(self.folder, trial.number)):
                     failed.append(result)
@@ -122,5 +122,5 @@ class SearchSweeper(StudySweeper):
             for seed in self.fresh_seeds
         ]
         self.progress.planned += len(jobs)
-        results = self.launch(jobs, self.trials)
+        results = self.launcher.launch(jobs, self.trials)
         return [result for result in results if result.status is not JobStatus.COMPLETED]
