@@ -32,7 +32,6 @@ class SweepProgress:
         self.thread = Thread(target=self._show, daemon=True)
 
     def start(self) -> None:
-        """Start to look."""
         self.started = time.monotonic()
         self.thread.start()
 
@@ -57,15 +56,10 @@ class SweepProgress:
         return " ".join(differing or job.overrides)
 
     def _show(self) -> None:
-        if not self.console.is_terminal:
-            while not self.over.wait(LOOK_INTERVAL):
-                self._look()
-            self._look()
-            return
         with Live(console=self.console, transient=True, auto_refresh=False) as live:
             while not self.over.wait(LOOK_INTERVAL):
                 self._look()
-                live.update(self._running(), refresh=True)
+                live.update(self._running(), refresh=True)  # which only a terminal shows
             self._look()
 
     def _look(self) -> None:
@@ -91,29 +85,30 @@ class SweepProgress:
         return f"job {ended:>{len(str(self.planned))}}/{self.planned}"
 
     def _running(self) -> Group:
-        running = [job for job in self.jobs.values() if not job.ended]
         rows = Table.grid(padding=(0, 2))
-        for job in running:
-            epoch = f"epoch {job.epoch}/{job.epochs}" if job.epochs else "begins"
-            score = "" if job.val_accuracy is None else f"val_accuracy {job.val_accuracy:.4f}"
-            rows.add_row("  running", escape(self.name(job)), epoch, score)
-        return Group(rows, Text(self._summary(len(running))))
+        for job in self.jobs.values():
+            if not job.ended:
+                epoch = f"epoch {job.epoch}/{job.epochs}" if job.epochs else "begins"
+                score = "" if job.val_accuracy is None else f"val_accuracy {job.val_accuracy:.4f}"
+                rows.add_row("  running", escape(self.name(job)), epoch, score)
+        return Group(rows, Text(self._summary()))
 
-    def _summary(self, running: int) -> str:
+    def _summary(self) -> str:
         ended = [job for job in self.jobs.values() if job.ended]
         failed = sum(job.error is not None for job in ended)
-        parts = [f"{len(ended)} of {self.planned} jobs done", f"{running} running"]
-        if failed:
-            parts.append(f"{failed} failed")
-        if left := self._time_left():
-            parts.append(left)
-        return ", ".join(parts)
+        parts = [
+            f"{len(ended)} of {self.planned} jobs done",
+            f"{len(self.jobs) - len(ended)} running",
+            f"{failed} failed" if failed else "",
+            self._time_left(),
+        ]
+        return ", ".join(filter(None, parts))
 
-    def _time_left(self) -> str | None:
+    def _time_left(self) -> str:
+        """Return an estimate in words; nothing before the first epoch has ended."""
         done = sum(1 if job.ended else job.epoch / max(job.epochs, 1) for job in self.jobs.values())
         if not done:
-            return None
+            return ""
         seconds = (time.monotonic() - self.started) / done * (self.planned - done)
-        return (
-            f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
-        )
+        left = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+        return f"about {left} left"

@@ -60,7 +60,7 @@ class StudySweeper(Sweeper):
         self.folder = str(Path(config.hydra.sweep.dir).absolute())
         _set_sweep_dir(config, self.folder)
         jobs_at_once = config.hydra.runtime.choices["hydra/launcher"] != "basic"
-        self.job = StudyJob(task_function, jobs_at_once)
+        self.job = StudyJob(task_function, jobs_at_once, self.folder)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=self.job, config=config
         )
@@ -138,7 +138,8 @@ class StudySweeper(Sweeper):
         job_state.clear(self.folder)
         done = self.resume(opened.earlier) if opened.earlier else 0
         self.progress = SweepProgress(self.folder, plan.jobs - done, {*swept(overrides), "seed"})
-        self.job.join(opened.run_id, self.folder, plan.trials)
+        self.job.study_run_id = opened.run_id
+        self.job.trials = plan.trials
 
     @contextmanager
     def _concluded(self, opened: "OpenStudy", promotion: Promotion | None) -> Iterator[None]:
