@@ -17,11 +17,6 @@ def check_jobs(loader: ConfigLoader, config: DictConfig, overrides: Overrides) -
     Composing one takes a seventh of a second. So these are not all combinations; of a range the
     ends are enough, and seeds are left to `parsed_seeds`.
 
-    Args:
-        loader: of Hydra.
-        config: as Hydra composed it for the sweep, without what is swept.
-        overrides: of the sweep.
-
     Raises:
         ConfigError: if a value is none for its key.
         HydraException: if there is no such key or choice.

@@ -39,11 +39,7 @@ class StudyPlan:
 
 
 class StudySweeper(Sweeper):
-    """Opens a study, launches its jobs, and ends it with the comparison, also if jobs failed.
-
-    Args:
-        params: what is swept, as overrides; the command line replaces them.
-    """
+    """Opens a study, launches its jobs, and ends it with the comparison, also if jobs failed."""
 
     config: DictConfig
     hydra_context: HydraContext
@@ -51,7 +47,7 @@ class StudySweeper(Sweeper):
     progress: "SweepProgress"
 
     def __init__(self, params: DictConfig | None = None) -> None:
-        self.params: Mapping[str, Any] = params or {}
+        self.params: Mapping[str, Any] = params or {}  # what is swept, unless a command says else
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -67,11 +63,7 @@ class StudySweeper(Sweeper):
 
     @abstractmethod
     def plan(self, study: Study, overrides: Overrides) -> StudyPlan:
-        """State what the study asks, and how many jobs it takes.
-
-        Raises:
-            ConfigError: if that is impossible as it is configured.
-        """
+        """State what the study asks, and how many jobs it takes; refuse what is impossible."""
 
     @abstractmethod
     def launch_all(self) -> None:
@@ -88,11 +80,6 @@ class StudySweeper(Sweeper):
         study_comparison.conclude(study, status)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the whole study.
-
-        Raises:
-            FmnistError: if the study is impossible as it is configured, or if jobs failed.
-        """
         from fmnist.tracking.heartbeat import run_lock  # only now: MLflow takes a second to import
 
         overrides = parsed(self.params, arguments)

@@ -14,9 +14,7 @@ from fmnist.sweeps.study_sweeper import StudyPlan, StudySweeper
 class GridSweeper(StudySweeper):
     """Launches all combinations of the listed values, the last key varying fastest.
 
-    Args:
-        max_batch_size: jobs that are launched together; None: all. Hydra's schema has it.
-        params: what is swept, as overrides; the command line replaces them.
+    The arguments are those of Hydra's own, explained in conf/hydra/sweeper/basic.yaml.
     """
 
     def __init__(self, max_batch_size: int | None = None, params: DictConfig | None = None) -> None:

@@ -12,7 +12,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from fmnist.common.errors import NOT_INSTALLED, ConfigError, one_line
+from fmnist.common.errors import NO_LAUNCHER, ConfigError, one_line
 from fmnist.common.exits import sigterm_raises
 from fmnist.sweeps import job_state
 
@@ -23,12 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def check_address(address: Any) -> None:
-    """Refuse HOST:PORT where nothing answers, for which Ray would wait minutes.
-
-    Other ways to name a cluster are left to Ray.
-    """
+    """Refuse HOST:PORT where nothing answers, for which Ray would wait minutes."""
     host, _, port = str(address).rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
+    if not host or not port.isdecimal() or "/" in host:  # another way to name a cluster
         return
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
@@ -42,9 +39,6 @@ class ClusterLauncher(Launcher):
 
     When a node dies, Ray runs its jobs elsewhere; they go on from their last epoch if all nodes
     share the folder of the sweep.
-
-    Args:
-        ray: `init`, the arguments of `ray.init`, and `remote`, those of `ray.remote`.
     """
 
     def __init__(self, ray: DictConfig) -> None:
@@ -53,10 +47,8 @@ class ClusterLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra gives, if Ray is installed and the cluster answers."""
         if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
-            other = "or one after another: hydra/launcher=basic"
-            raise ConfigError(f"hydra/launcher=ray: {NOT_INSTALLED}, {other}")
+            raise ConfigError(f"hydra/launcher=ray: {NO_LAUNCHER}")
         check_address(self.ray_cfg.init.get("address"))
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
         self.sweep_dir = str(config.hydra.sweep.dir)
@@ -64,7 +56,6 @@ class ClusterLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs; the first has the number `initial_job_idx`."""
         import ray
 
         nodes, at_once = self._connect()
@@ -98,7 +89,6 @@ class ClusterLauncher(Launcher):
         return len(ray.nodes()), int(ray.cluster_resources().get("CPU", 0)) // threads
 
     def _submit(self, number: int, overrides: list[str]) -> Any:
-        """Let Ray run a job when a processor is free."""
         from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)

@@ -1,8 +1,4 @@
-"""A search by Optuna: trials, then the best of them over fresh seeds.
-
-Optuna suggests trials and keeps them in a journal; the chosen launcher runs them as jobs; a job
-asks Optuna after each epoch whether it is pruned.
-"""
+"""A search by Optuna: trials, then the best of them over fresh seeds."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SearchSweeper(StudySweeper):
-    """Lets Optuna suggest trials batch by batch, then runs the best over fresh seeds.
+    """Lets Optuna suggest trials, which jobs ask after each epoch whether they are pruned.
 
     The arguments are explained in conf/hydra/sweeper/optuna.yaml.
     """
@@ -44,7 +40,6 @@ class SearchSweeper(StudySweeper):
         self.sampler = sampler
 
     def plan(self, study: Study, overrides: Overrides) -> StudyPlan:
-        """State that the best trial is compared with the start."""
         try:
             from fmnist.sweeps import search_space
         except ModuleNotFoundError as error:
@@ -55,16 +50,12 @@ class SearchSweeper(StudySweeper):
         return StudyPlan(design, self.trials, self.trials)
 
     def resume(self, earlier: str) -> int:
-        """Continue the trials of an earlier search; return how many of them have ended."""
         from fmnist.sweeps import journal
 
         return journal.continue_journal(earlier, self.folder)
 
     def launch_all(self) -> None:
-        """Run the trials, then the best and the start over fresh seeds.
-
-        A job that fails costs only itself; a failed trial is raised at the end.
-        """
+        """Run the trials, then the best and the start over fresh seeds; raise errors at the end."""
         from fmnist.sweeps import journal
 
         study = journal.open_study(self.folder)
@@ -75,7 +66,6 @@ class SearchSweeper(StudySweeper):
             _ = job.return_value  # raises its error
 
     def conclude(self, study: "OpenStudy", status: str) -> None:
-        """End the study with the comparison, and with what the search found."""
         from fmnist.evidence.pooling import variant_name
         from fmnist.reports.search_report import best_trial
         from fmnist.sweeps import journal
@@ -94,14 +84,10 @@ class SearchSweeper(StudySweeper):
         from fmnist.sweeps import journal
         from fmnist.sweeps.search_space import overrides_of
 
-        def sampler_of(number: int) -> "optuna.samplers.BaseSampler":
-            sampler: optuna.samplers.BaseSampler = instantiate(self.sampler)(
-                seed=self.config.seed + number
-            )
-            return sampler
-
         failed: list[JobReturn] = []
-        while trials := journal.next_trials(study, self.space, sampler_of, self.batch, self.trials):
+        while trials := journal.next_trials(
+            study, self.space, self._sampler, self.batch, self.trials
+        ):
             jobs = [[*self.space.fixed, *overrides_of(trial.params)] for trial in trials]
             results = self.launcher.launch(jobs, trials[0].number)
             for trial, result in zip(trials, results, strict=True):
@@ -111,8 +97,11 @@ class SearchSweeper(StudySweeper):
                 break
         return failed
 
+    def _sampler(self, number: int) -> Any:
+        return instantiate(self.sampler)(seed=self.config.seed + number)
+
     def _run_fresh_seeds(self, best: dict[str, Any]) -> list[JobReturn]:
-        """Run the best and the start over fresh seeds; return the jobs that failed."""
+        """Return the jobs that failed."""
         from fmnist.sweeps.search_space import overrides_of
 
         fixed = [override for override in self.space.fixed if not override.startswith("seed=")]
