@@ -15,7 +15,6 @@ from fmnist.common.errors import ConfigError, is_user_error, one_line
 from fmnist.common.startup import TRACEBACK_WANTED, prepare_command
 
 USAGE_ERROR = 2
-NOT_WRITABLE = (errno.EROFS, errno.EACCES)
 COMMAND_LINE = {"cli", "common", "config", "sweeps"}
 """The floors that read what was typed, with Hydra and click, which may raise anything."""
 
@@ -76,8 +75,8 @@ def closing_line(error: Exception) -> str:
     remedies = _notes(error)
     if (
         isinstance(error, OSError)
-        and error.errno in NOT_WRITABLE
-        and str(error.filename).startswith("outputs")  # where Hydra writes unless told otherwise
+        and error.errno in (errno.EROFS, errno.EACCES)
+        and str(error.filename).startswith("outputs")  # as conf/train.yaml has it
     ):
         remedies.append("another place: hydra.run.dir=FOLDER, or with -m hydra.sweep.dir=FOLDER")
     return "; ".join([f"error: {one_line(error)}", *remedies])

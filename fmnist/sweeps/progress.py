@@ -6,9 +6,7 @@ from threading import Event, Thread
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from fmnist.sweeps.job_state import JobState, find_all
 
@@ -28,7 +26,7 @@ class SweepProgress:
         self.sweep_dir, self.planned, self.swept = sweep_dir, planned, swept
         self.jobs: dict[int, JobState] = {}
         self.over = Event()
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, markup=False, soft_wrap=True)
         self.thread = Thread(target=self._show, daemon=True)
 
     def start(self) -> None:
@@ -69,16 +67,13 @@ class SweepProgress:
             before = self.jobs.get(job.number)
             self.jobs[job.number] = job
             for warning in job.warnings[len(before.warnings) if before else 0 :]:
-                self._print(f"{self.name(job)}: {warning}")
+                self.console.print(f"{self.name(job)}: {warning}")
             if job.error:
-                self._print(f"{self._count()}  {self.name(job)}  failed: {job.error}")
+                self.console.print(f"{self._count()}  {self.name(job)}  failed: {job.error}")
             elif job.ended:
                 early = f", ended after epoch {job.epoch}" if job.epoch < job.epochs else ""
                 result = f"val_accuracy {job.objective:.4f}{early}"
-                self._print(f"{self._count()}  {self.name(job)}  {result}")
-
-    def _print(self, line: str) -> None:
-        self.console.print(escape(line))
+                self.console.print(f"{self._count()}  {self.name(job)}  {result}")
 
     def _count(self) -> str:
         ended = sum(job.ended for job in self.jobs.values())
@@ -90,8 +85,8 @@ class SweepProgress:
             if not job.ended:
                 epoch = f"epoch {job.epoch}/{job.epochs}" if job.epochs else "begins"
                 score = "" if job.val_accuracy is None else f"val_accuracy {job.val_accuracy:.4f}"
-                rows.add_row("  running", escape(self.name(job)), epoch, score)
-        return Group(rows, Text(self._summary()))
+                rows.add_row("  running", self.name(job), epoch, score)
+        return Group(rows, self._summary())
 
     def _summary(self) -> str:
         ended = [job for job in self.jobs.values() if job.ended]

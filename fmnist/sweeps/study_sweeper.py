@@ -5,7 +5,6 @@ import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
     from fmnist.tracking.studies import OpenStudy
 
 
-@dataclass(frozen=True)
-class StudyPlan:
-    """What a sweep is going to do."""
-
-    design: "StudyDesign"  # the question, stated before the first job
-    jobs: int  # a search adds its runs over fresh seeds when it has a best trial
-    trials: int = 0  # how many of the jobs are trials of a search
-
-
 class StudySweeper(Sweeper):
     """Opens a study, launches its jobs, and ends it with the comparison, also if jobs failed."""
 
@@ -45,6 +35,7 @@ class StudySweeper(Sweeper):
     hydra_context: HydraContext
     launcher: Launcher
     progress: "SweepProgress"
+    planned: int  # jobs; set by `plan`
 
     def __init__(self, params: DictConfig | None = None) -> None:
         self.params: Mapping[str, Any] = params or {}  # what is swept, unless a command says else
@@ -54,7 +45,10 @@ class StudySweeper(Sweeper):
     ) -> None:
         self.config, self.hydra_context = config, hydra_context
         self.folder = str(Path(config.hydra.sweep.dir).absolute())
-        _set_sweep_dir(config, self.folder)
+        with read_write(config.hydra), open_dict(config.hydra):  # jobs may run in another folder
+            config.hydra.sweep.dir = self.folder
+            quoted = self.folder.replace("'", "\\'")
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
         jobs_at_once = config.hydra.runtime.choices["hydra/launcher"] != "basic"
         self.job = StudyJob(task_function, jobs_at_once, self.folder)
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -62,7 +56,7 @@ class StudySweeper(Sweeper):
         )
 
     @abstractmethod
-    def plan(self, study: Study, overrides: Overrides) -> StudyPlan:
+    def plan(self, study: Study, overrides: Overrides) -> "StudyDesign":
         """State what the study asks, and how many jobs it takes; refuse what is impossible."""
 
     @abstractmethod
@@ -83,28 +77,28 @@ class StudySweeper(Sweeper):
         from fmnist.tracking.heartbeat import run_lock  # only now: MLflow takes a second to import
 
         overrides = parsed(self.params, arguments)
-        job = self._checked_job(overrides)
-        plan = self.plan(job.study, overrides)
+        first = self._checked_first_job(overrides)
+        design = self.plan(first.study, overrides)
         let_children_find_project()
         with run_lock(self.folder):
-            opened = self._open(plan.design, job.tracking, overrides)
-            self._prepare(plan, opened, overrides)
-            with self._concluded(opened, job.promotion if job.promote else None):
+            opened = self._open(design, first.tracking, overrides)
+            self._prepare(opened, overrides)
+            with self._concluded(opened, first.promotion if first.promote else None):
                 if self.job.jobs_at_once:
                     self.progress.start()
                 self.launch_all()
 
-    def _checked_job(self, overrides: Overrides) -> Config:
+    def _checked_first_job(self, overrides: Overrides) -> Config:
         """Return the configuration of the first job; refuse what cannot be before it begins."""
         if self.config.resume is not None or "resume" in swept(overrides):
             raise ConfigError("resume=: one run goes on, without -m")
-        job = check_jobs(self.hydra_context.config_loader, self.config, overrides)
-        if job.study.metric is Metric.best_val_accuracy and not job.callbacks.get("checkpoint"):
+        first = check_jobs(self.hydra_context.config_loader, self.config, overrides)
+        if first.study.metric is Metric.best_val_accuracy and not first.callbacks.get("checkpoint"):
             raise ConfigError(
                 "study.metric=best_val_accuracy: needs callbacks.checkpoint; "
                 "without it choose last_val_accuracy"
             )
-        return job
+        return first
 
     def _open(self, design: "StudyDesign", tracking: Tracking, overrides: Overrides) -> "OpenStudy":
         """Open the study's run in MLflow; or that of the same command, if it was stopped."""
@@ -118,15 +112,14 @@ class StudySweeper(Sweeper):
         sweep = studies.Sweep(name, self.folder, command, signature)
         return studies.begin(tracking, design, sweep)
 
-    def _prepare(self, plan: StudyPlan, opened: "OpenStudy", overrides: Overrides) -> None:
+    def _prepare(self, opened: "OpenStudy", overrides: Overrides) -> None:
         from fmnist.sweeps.progress import SweepProgress
 
         OmegaConf.save(self.config, Path(self.folder, "multirun.yaml"))  # as Hydra's sweeper does
         job_state.clear(self.folder)
         done = self.resume(opened.earlier) if opened.earlier else 0
-        self.progress = SweepProgress(self.folder, plan.jobs - done, {*swept(overrides), "seed"})
+        self.progress = SweepProgress(self.folder, self.planned - done, {*swept(overrides), "seed"})
         self.job.study_run_id = opened.run_id
-        self.job.trials = plan.trials
 
     @contextmanager
     def _concluded(self, opened: "OpenStudy", promotion: Promotion | None) -> Iterator[None]:
@@ -151,14 +144,6 @@ class StudySweeper(Sweeper):
                 _promote(opened, promotion, status)
             if failures:
                 print("\n" + "\n".join(["failed:", *failures[1:]]))
-
-
-def _set_sweep_dir(config: DictConfig, folder: str) -> None:
-    """Let the jobs write into `folder`, an absolute path, wherever they run."""
-    quoted = folder.replace("'", "\\'")
-    with read_write(config.hydra), open_dict(config.hydra):
-        config.hydra.sweep.dir = folder
-        config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
 
 
 def _signature(config: DictConfig, design: "StudyDesign") -> str:

@@ -2,13 +2,17 @@
 
 import math
 from itertools import product
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from fmnist.common.errors import ConfigError
 from fmnist.config.schema import Study
 from fmnist.sweeps.overrides import MAX_JOBS, Overrides, listed_values, parsed_seeds, swept
-from fmnist.sweeps.study_sweeper import StudyPlan, StudySweeper
+from fmnist.sweeps.study_sweeper import StudySweeper
+
+if TYPE_CHECKING:
+    from fmnist.evidence.comparison import StudyDesign
 
 
 class GridSweeper(StudySweeper):
@@ -21,12 +25,12 @@ class GridSweeper(StudySweeper):
         super().__init__(params)
         self.max_batch_size = max_batch_size
 
-    def plan(self, study: Study, overrides: Overrides) -> StudyPlan:
+    def plan(self, study: Study, overrides: Overrides) -> "StudyDesign":
         from fmnist.evidence.comparison import StudyDesign
 
         values = {key: listed_values(override) for key, override in swept(overrides).items()}
-        jobs = math.prod(map(len, values.values()))
-        if jobs > MAX_JOBS:
+        self.planned = math.prod(map(len, values.values()))
+        if self.planned > MAX_JOBS:
             raise ConfigError(
                 f"{', '.join(values)}: more than {MAX_JOBS:,} jobs, which is the most"
             )
@@ -35,7 +39,7 @@ class GridSweeper(StudySweeper):
         if study.baseline not in (None, *models) and list(values) == ["model"]:
             raise ConfigError(f"study.baseline={study.baseline}: choose one of {', '.join(models)}")
         self.jobs = _combinations(overrides)
-        design = StudyDesign(
+        return StudyDesign(
             study.question,
             study.metric.name,
             tuple(values) or ("model",),
@@ -44,7 +48,6 @@ class GridSweeper(StudySweeper):
             math.prod(map(len, values.values())),
             seeds,
         )
-        return StudyPlan(design, jobs)
 
     def launch_all(self) -> None:
         """Launch all jobs; after a batch with a job that failed, no other."""

@@ -63,15 +63,15 @@ class ClusterLauncher(Launcher):
             f"{len(job_overrides)} jobs on {nodes} nodes, {at_once} at once; "
             f"what each logs: {job_state.log_files(self.sweep_dir)}"
         )
-        jobs = dict(enumerate(map(list, job_overrides), initial_job_idx))
-        tasks = {number: self._submit(number, overrides) for number, overrides in jobs.items()}
+        jobs = list(enumerate(map(list, job_overrides), initial_job_idx))
+        tasks = [self._submit(*job) for job in jobs]
         try:
             with sigterm_raises():
-                return [self._result(tasks[number], number, jobs[number]) for number in jobs]
+                return [self._result(task, *job) for task, job in zip(tasks, jobs, strict=True)]
         except KeyboardInterrupt:
-            for task in tasks.values():
+            for task in tasks:
                 ray.cancel(task)
-            ray.wait([*tasks.values()], num_returns=len(tasks), timeout=SHUTDOWN_TIMEOUT)
+            ray.wait(tasks, num_returns=len(tasks), timeout=SHUTDOWN_TIMEOUT)
             raise
 
     def _connect(self) -> tuple[int, int]:
@@ -82,9 +82,6 @@ class ClusterLauncher(Launcher):
         threads = self.config.training.threads or 1
         with open_dict(self.ray_cfg):
             self.ray_cfg.remote.setdefault("num_cpus", threads)
-            self.ray_cfg.init = {"logging_level": "WARNING", "log_to_driver": False} | dict(
-                self.ray_cfg.init
-            )
         start_ray(self.ray_cfg.init)
         return len(ray.nodes()), int(ray.cluster_resources().get("CPU", 0)) // threads
 
@@ -94,12 +91,9 @@ class ClusterLauncher(Launcher):
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = f"job_id_for_{number}", number
+        singletons = Singleton.get_state()
         return launch_job_on_ray(
-            self.hydra_context,
-            self.ray_cfg.remote,
-            config,
-            self.task_function,
-            Singleton.get_state(),
+            self.hydra_context, self.ray_cfg.remote, config, self.task_function, singletons
         )
 
     def _result(self, task: Any, number: int, overrides: list[str]) -> JobReturn:

@@ -11,11 +11,12 @@ from fmnist.common.errors import NOT_INSTALLED, ConfigError
 from fmnist.config.schema import Study
 from fmnist.sweeps.job_state import find
 from fmnist.sweeps.overrides import Overrides
-from fmnist.sweeps.study_sweeper import StudyPlan, StudySweeper
+from fmnist.sweeps.study_sweeper import StudySweeper
 
 if TYPE_CHECKING:
     import optuna
 
+    from fmnist.evidence.comparison import StudyDesign
     from fmnist.tracking.studies import OpenStudy
 
 
@@ -39,15 +40,15 @@ class SearchSweeper(StudySweeper):
         self.trials, self.batch, self.fresh_seeds = trials, batch, fresh_seeds
         self.sampler = sampler
 
-    def plan(self, study: Study, overrides: Overrides) -> StudyPlan:
+    def plan(self, study: Study, overrides: Overrides) -> "StudyDesign":
         try:
             from fmnist.sweeps import search_space
         except ModuleNotFoundError as error:
             raise ConfigError(f"hydra/sweeper=optuna: {NOT_INSTALLED}") from error
 
         self.space = search_space.search_space(self.config, overrides)
-        design = search_space.search_design(self.config, study, self.space)
-        return StudyPlan(design, self.trials, self.trials)
+        self.planned = self.job.trials = self.trials  # and later the fresh seeds
+        return search_space.search_design(self.config, study, self.space)
 
     def resume(self, earlier: str) -> int:
         from fmnist.sweeps import journal
