@@ -5,7 +5,6 @@ from fmnist.common.exits import one_line_errors
 
 
 def run() -> None:
-    """Run the command of the command line, and end the program."""
     with one_line_errors():
         main()
 

@@ -58,7 +58,7 @@ REMEDIES = {
     "403": "this user may not do that; an admin of the server gives permissions",
 }
 NOT_INSTALLED = "is not installed; pip install -e '.[scale]'"
-LAUNCHERS = ("joblib", "ray", "submitit_local", "submitit_slurm")  # of the extra `scale`
+NO_LAUNCHER = f"{NOT_INSTALLED}, or one after another: hydra/launcher=basic"
 LONGEST_LINE = 2000  # characters; messages quote the command line, which may be longer
 
 
@@ -104,8 +104,8 @@ def _message(error: BaseException) -> str:
 
 def _unknown_choice(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    if group == "hydra/launcher" and choice in LAUNCHERS:
-        return f"{group}={choice}: {NOT_INSTALLED}, or one after another: hydra/launcher=basic"
+    if group == "hydra/launcher" and choice in ("submitit_local", "submitit_slurm"):
+        return f"{group}={choice}: {NO_LAUNCHER}"
     return f"{group}={choice}: choose one of {', '.join(error.options or ())}"
 
 

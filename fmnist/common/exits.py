@@ -15,9 +15,7 @@ from fmnist.common.errors import ConfigError, is_user_error, one_line
 from fmnist.common.startup import TRACEBACK_WANTED, prepare_command
 
 USAGE_ERROR = 2
-NOT_WRITABLE = (errno.EROFS, errno.EACCES)
-OUTPUTS = "outputs"  # where Hydra writes unless conf/train.yaml is overridden
-COMMAND_LINE = ("cli", "common", "config", "sweeps")
+COMMAND_LINE = {"cli", "common", "config", "sweeps"}
 """The floors that read what was typed, with Hydra and click, which may raise anything."""
 
 
@@ -51,20 +49,14 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _is_beyond_command_line(error: Exception) -> bool:
-    """Tell whether an error came up through another floor than those of `COMMAND_LINE`."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        package, *floors = str(frame.f_globals.get("__name__")).split(".")
-        if package == "fmnist" and floors and floors[0] not in COMMAND_LINE:
-            return True
-    return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [str(frame.f_globals.get("__name__")) for frame in frames]
+    floors = {module.split(".")[1] for module in modules if module.startswith("fmnist.")}
+    return not floors <= COMMAND_LINE
 
 
 def check_command_line() -> None:
-    """End the program with one line if Hydra does not know an option; it would print its usage.
-
-    Raises:
-        ConfigError: if a pickled job is to be run, which could do anything.
-    """
+    """End the program with one line if Hydra does not know an option, or if one is dangerous."""
     parser = get_args_parser()
     parser.error = usage_error  # type: ignore[method-assign]
     if parser.parse_args().experimental_rerun:
@@ -83,8 +75,8 @@ def closing_line(error: Exception) -> str:
     remedies = _notes(error)
     if (
         isinstance(error, OSError)
-        and error.errno in NOT_WRITABLE
-        and str(error.filename).startswith(OUTPUTS)
+        and error.errno in (errno.EROFS, errno.EACCES)
+        and str(error.filename).startswith("outputs")  # as conf/train.yaml has it
     ):
         remedies.append("another place: hydra.run.dir=FOLDER, or with -m hydra.sweep.dir=FOLDER")
     return "; ".join([f"error: {one_line(error)}", *remedies])
@@ -92,9 +84,7 @@ def closing_line(error: Exception) -> str:
 
 def _notes(error: BaseException | None) -> list[str]:
     """Return the notes of an error and of those that it interrupted, such as a first Ctrl-C."""
-    if error is None:
-        return []
-    return [*getattr(error, "__notes__", ()), *_notes(error.__context__)]
+    return [*getattr(error, "__notes__", ()), *_notes(error.__context__)] if error else []
 
 
 def _stopped_by(number: signal.Signals, stop: BaseException) -> str:

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 QUIET = {
@@ -37,8 +36,6 @@ NOTICE = re.compile(r"(WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\
 FULL_ERROR = "HYDRA_FULL_ERROR"
 TRACEBACK_WANTED = bool(os.environ.get(FULL_ERROR))  # by the user; `prepare_command` sets it, too
 
-ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
-
 
 def prepare_process() -> None:
     """Set what holds wherever the package is imported."""
@@ -56,12 +53,11 @@ def prepare_process() -> None:
     atexit.register(gc.freeze)
 
 
-def prepare_command(excepthook: ExceptHook) -> None:
-    """Set what holds for a command that prints its errors itself.
+def prepare_command(excepthook: Callable[..., object]) -> None:
+    """Let a command print its errors itself.
 
-    Args:
-        excepthook: prints what reaches the interpreter all the same: a second Ctrl-C, which can
-            come between two handlers of the first.
+    `excepthook` prints what reaches the interpreter all the same: a second Ctrl-C, which can come
+    between two handlers of the first.
     """
     os.environ[FULL_ERROR] = "1"  # Hydra hands errors on to us, unformatted
     sys.excepthook = excepthook

@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Format a small table that also reads as Markdown; numbers stand on the right."""
+    """Format a small table; numbers stand on the right."""
     drawing = Table(*columns, box=box.MARKDOWN)
     for row in rows:
         drawing.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))

@@ -27,11 +27,7 @@ def number(**limits: float) -> Any:
 
 
 def check_numbers(node: DictConfig, prefix: str = "") -> None:
-    """Check the numbers of a part of the configuration, whose keys begin with `prefix`.
-
-    Raises:
-        ConfigError: if one is not finite or outside its limits.
-    """
+    """Refuse a number that is not finite or outside its limits; `prefix` begins all keys."""
     schema = OmegaConf.get_type(node)
     fields = dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ()
     limits = {field.name: field.metadata for field in fields}
@@ -44,11 +40,6 @@ def check_numbers(node: DictConfig, prefix: str = "") -> None:
 
 
 def check(key: str, value: float, limits: Mapping[str, float]) -> None:
-    """Check a number.
-
-    Raises:
-        ConfigError: if it is not finite or outside its limits.
-    """
     within = all(COMPARISONS[name](value, limit) for name, limit in limits.items())
     if not (within and math.isfinite(value)):
         allowed = " and ".join(f"{name.replace('_', ' ')} {limits[name]}" for name in limits)
@@ -56,11 +47,7 @@ def check(key: str, value: float, limits: Mapping[str, float]) -> None:
 
 
 def check_size(depth: int, width: int) -> None:
-    """Check that memory holds a network.
-
-    Raises:
-        ConfigError: if it has too many weights.
-    """
+    """Refuse a network that memory does not hold."""
     if depth * width**2 > MOST_WEIGHTS:
         raise ConfigError(
             f"model.depth={depth} and model.width={width}: must be smaller, at "
@@ -69,11 +56,7 @@ def check_size(depth: int, width: int) -> None:
 
 
 def check_name(key: str, name: str) -> None:
-    """Check a name that stores keep and people read.
-
-    Raises:
-        ConfigError: if it is empty, too long or not printable.
-    """
+    """Refuse a name that stores cannot keep, or that people cannot read."""
     if not (name.isprintable() and 0 < len(name.strip()) <= LONGEST_NAME):
         allowed = f"1 to {LONGEST_NAME} printable characters"
         raise ConfigError(f"{key}={name[:LONGEST_NAME]}: must be {allowed}")

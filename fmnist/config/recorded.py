@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import PROJECT
 from fmnist.common.errors import ConfigError, one_line
-from fmnist.config.instantiate import DATA_SETS, targets
+from fmnist.config.instantiate import DATA_SETS
 from fmnist.config.schema import NON_RESULT_KEYS, Config, rebased
 from fmnist.config.targets import SCHEMAS
 
@@ -62,18 +62,14 @@ def config_of(recorded: bytes | str, output_dir: str, uri: str | None) -> Config
         ConfigError: if it is no configuration, or one that reaches beyond what a run may do.
     """
     with _errors_named():
-        return _compose(_checked(_parse(recorded), output_dir), output_dir, uri)
+        return _compose(_checked(_parsed(recorded), "", output_dir), output_dir, uri)
 
 
 def data_of(recorded: bytes | str) -> dict[str, Any]:
-    """Read what `instantiate` builds the data set of a run from.
-
-    Raises:
-        ConfigError: as `config_of`.
-    """
+    """Read what `instantiate` builds the data set of a run from; raises as `config_of` does."""
     with _errors_named():
-        values = _checked({"data": _parse(recorded).get("data")}, "")
-        node = OmegaConf.create(_with_schema(values["data"], "data"))
+        recorded_data = _checked({"data": _parsed(recorded).get("data")}, "", "")["data"]
+        node = OmegaConf.create(_with_schema(recorded_data, "data"))
         data: Any = OmegaConf.to_container(node, throw_on_missing=True)
         return dict(data)
 
@@ -87,48 +83,33 @@ def _errors_named() -> Iterator[None]:
         raise ConfigError(f"{CONFIGURATION}: {one_line(error)}") from error
 
 
-def _parse(recorded: bytes | str) -> dict[str, Any]:
-    """Parse the record; one of an older version becomes what this version would have recorded."""
-    values = json.loads(recorded)
+def _parsed(recorded: bytes | str) -> dict[str, Any]:
+    values = json.loads(recorded, object_hook=_as_recorded_now)
     if not isinstance(values, dict):
         raise ConfigError("must be a mapping")
-    callbacks, training = values.get("callbacks"), values.get("training")
-    for node in callbacks.values() if isinstance(callbacks, dict) else ():
-        if isinstance(node, dict) and node.get("_target_") in RENAMED:
-            node["_target_"] = RENAMED[node["_target_"]]
-    if isinstance(training, dict) and training.get("strategy") == "none":
-        del training["strategy"]
     return values
 
 
-def _checked(values: dict[str, Any], output_dir: str) -> dict[str, Any]:
+def _as_recorded_now(node: dict[str, Any]) -> dict[str, Any]:
+    """Return what this version records for a part that an older one recorded."""
+    if "_target_" in node:
+        node["_target_"] = RENAMED.get(str(node["_target_"]), node["_target_"])
+    if node.get("strategy") == "none":  # of `training`
+        del node["strategy"]
+    return node
+
+
+def _checked(value: Any, path: str, output_dir: str) -> Any:
     """Refuse what reaches beyond what a run may do; put the folder of the run into paths."""
-    for path, target in targets(values, ""):  # before anything is imported to look at it
-        if not _is_allowed(path.removeprefix("."), target):
-            raise ConfigError(f"{path[1:]}={target}: is not built from a recorded configuration")
-    return {key: _with_folder(child, key, output_dir) for key, child in values.items()}
-
-
-def _is_allowed(path: str, target: str) -> bool:
-    match path.split("."):
-        case ["callbacks", _, "_target_"]:
-            return target in CALLBACKS
-        case ["data", "_target_"]:
-            return target in DATA_SETS
-        case [_, "_target_"]:
-            return OPTIMIZER.fullmatch(target) is not None
-        case _:
-            return SCHEDULE.fullmatch(target) is not None
-
-
-def _with_folder(value: Any, path: str, output_dir: str) -> Any:
-    """Put the folder of the run into every path, and refuse to write outside of it."""
     if isinstance(value, dict):
-        if orders := [key for key in value if key.startswith("_") and key != "_target_"]:
-            raise ConfigError(f"{path}.{orders[0]}: is not read from a recorded configuration")
-        return {k: _with_folder(child, f"{path}.{k}", output_dir) for k, child in value.items()}
+        for key, child in value.items():
+            _check_key(path, key, child)
+        return {
+            key: _checked(child, f"{path}.{key}".removeprefix("."), output_dir)
+            for key, child in value.items()
+        }
     if isinstance(value, list):
-        return [_with_folder(child, path, output_dir) for child in value]
+        return [_checked(child, path, output_dir) for child in value]
     if not isinstance(value, str):
         return value
     rest = value.removeprefix(OUTPUT_DIR)
@@ -137,6 +118,26 @@ def _with_folder(value: Any, path: str, output_dir: str) -> Any:
     if "${" in rest or (written and not inside):
         raise ConfigError(f"{path}={value[:100]}: reaches out of the folder of the run")
     return output_dir + rest if rest != value else value
+
+
+def _check_key(path: str, key: str, value: Any) -> None:
+    """Refuse a `_target_` that a run does not build, and all that else directs `instantiate`."""
+    if key == "_target_" and not _is_allowed(path, str(value)):
+        raise ConfigError(f"{path}.{key}={value}: is not built from a recorded configuration")
+    if key.startswith("_") and key != "_target_":
+        raise ConfigError(f"{path}.{key}: is not read from a recorded configuration")
+
+
+def _is_allowed(path: str, target: str) -> bool:
+    match path.split("."):
+        case ["callbacks", _]:
+            return target in CALLBACKS
+        case ["data"]:
+            return target in DATA_SETS
+        case ["optimizer"]:
+            return OPTIMIZER.fullmatch(target) is not None
+        case _:
+            return SCHEDULE.fullmatch(target) is not None
 
 
 def _compose(values: dict[str, Any], output_dir: str, uri: str | None) -> Config:

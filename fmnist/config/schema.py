@@ -69,11 +69,6 @@ class Tracking:
     timeout: float = number(at_least=0)
 
     def __post_init__(self) -> None:
-        """Refuse a password, which would end up in the run's recorded configuration.
-
-        Raises:
-            ConfigError: if `uri` holds a password.
-        """
         if re.search("://[^/]*:[^/]*@", self.uri or ""):
             raise ConfigError(
                 "tracking.uri: no password here, it would be recorded with the run; "
@@ -124,12 +119,7 @@ class Config:
 
     @classmethod
     def from_hydra(cls, composed: DictConfig) -> "Config":
-        """Convert what Hydra composed to the typed configuration.
-
-        Raises:
-            ConfigError: if a value is missing, not finite or outside its limits, if a name cannot
-                be used, or if a key is not known.
-        """
+        """Convert what Hydra composed; raises `ConfigError` for a value or key that cannot be."""
         try:
             values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
@@ -169,11 +159,7 @@ def rebased(node: Any, folder: str, target: str) -> Any:
 
 
 def promotion(**given: float | None) -> Promotion:
-    """Return the criteria of conf/train.yaml, those replaced that are given and not None.
-
-    Raises:
-        ConfigError: if a value is outside its limits.
-    """
+    """Return the criteria of conf/train.yaml, those replaced that are given and not None."""
     defaults = OmegaConf.load(PROJECT / "conf" / "train.yaml").promotion
     overrides = {key: value for key, value in given.items() if value is not None}
     node: Any = OmegaConf.merge(OmegaConf.structured(Promotion), defaults, overrides)

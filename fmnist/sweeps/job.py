@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -24,12 +24,11 @@ log = logging.getLogger(__name__)
 class Job:
     """The context of a job, and the pruner of its search if it is a trial."""
 
-    context: JobContext = field(default_factory=JobContext)
+    context: JobContext
     pruner: "Pruner | None" = None
 
 
 def single_run() -> Job:
-    """Return the job of a command that is no sweep."""
     return Job(_context())
 
 
@@ -41,24 +40,17 @@ def _context(**of_study: Any) -> JobContext:
     return JobContext(tuple(overrides), choices, hydra.runtime.output_dir, **of_study)
 
 
+@dataclass
 class StudyJob:
-    """The task function of a sweep's jobs, which launchers pickle into other processes.
+    """The task function of a sweep's jobs, which launchers pickle into other processes."""
 
-    Args:
-        task: of a single run; called with the configuration and the `Job`.
-        jobs_at_once: whether several jobs run at the same time.
-    """
-
-    def __init__(self, task: Callable[..., float], jobs_at_once: bool) -> None:
-        self.task, self.jobs_at_once = task, jobs_at_once
-        self.study_run_id, self.sweep_dir, self.trials = "", "", 0
-
-    def join(self, study_run_id: str, sweep_dir: str, trials: int) -> None:
-        """Set the study that all jobs belong to; the first `trials` jobs are those of a search."""
-        self.study_run_id, self.sweep_dir, self.trials = study_run_id, sweep_dir, trials
+    task: Callable[..., float]  # of a single run; takes the configuration and the `Job`
+    jobs_at_once: bool
+    sweep_dir: str
+    study_run_id: str | None = None  # set before the first job begins, as is `trials`
+    trials: int = 0  # the first jobs, as many as these, are the trials of a search
 
     def __call__(self, config: DictConfig) -> float:
-        """Run one job."""
         number = int(HydraConfig.get().job.num)
         trial = number if number < self.trials else None
         context = _context(
@@ -107,7 +99,6 @@ class JobReporter(logging.Handler):
             self.release()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Report an epoch or a warning."""
         if record.levelno >= logging.WARNING:
             self.report(warnings=(*self.state.warnings, record.getMessage()))
         elif hasattr(record, "val_accuracy"):

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,18 +24,17 @@ class JobState:
     """How far a job is."""
 
     number: int  # from 0; Hydra names its folder so
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
     epoch: int = 0  # the last one that is done, from 1; 0: none
     epochs: int = 0  # how many there are at most; 0 before the first is done
     val_accuracy: float | None = None  # after that epoch
-    warnings: tuple[str, ...] = ()  # a line each
+    warnings: Sequence[str] = ()  # a line each
     ended: bool = False
     objective: float | None = None  # its result; None if it failed
     error: str | None = None  # why it failed, one line
     diverged: bool = False  # it failed because training diverged
 
     def save(self, sweep_dir: str) -> None:
-        """Write the state into the folder of the sweep."""
         path = _path(sweep_dir, self.number)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as beside:
@@ -50,9 +49,8 @@ class JobState:
 
 
 def killed(sweep_dir: str, number: int, overrides: list[str], reason: str) -> JobReturn:
-    """Record, and return, that the process of a job was killed."""
     error = f"its process was killed, {reason}"
-    state = JobState(number, tuple(overrides), ended=True, error=error)
+    state = JobState(number, overrides, ended=True, error=error)
     state.save(sweep_dir)
     return state.as_return()
 
@@ -60,14 +58,13 @@ def killed(sweep_dir: str, number: int, overrides: list[str], reason: str) -> Jo
 def find(sweep_dir: str, number: int) -> JobState | None:
     """Return the state of a job; None if it has not begun."""
     path = _path(sweep_dir, number)
-    return _read(path) if path.exists() else None
+    return JobState(**json.loads(path.read_text())) if path.exists() else None
 
 
 def find_all(sweep_dir: str, skip: frozenset[int] = frozenset()) -> Iterator[JobState]:
     """Yield the state of each job that has begun, by number; those in `skip` are left out."""
     numbers = {int(path.stem) for path in Path(sweep_dir, FOLDER).glob("[0-9]*.json")}
-    for number in sorted(numbers - skip):
-        yield _read(_path(sweep_dir, number))
+    return filter(None, (find(sweep_dir, number) for number in sorted(numbers - skip)))
 
 
 def clear(sweep_dir: str) -> None:
@@ -83,9 +80,3 @@ def log_files(sweep_dir: str) -> str:
 
 def _path(sweep_dir: str, number: int) -> Path:
     return Path(sweep_dir, FOLDER, f"{number}.json")
-
-
-def _read(path: Path) -> JobState:
-    values = json.loads(path.read_text())
-    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-    return JobState(**values | lists)

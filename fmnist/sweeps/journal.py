@@ -66,12 +66,9 @@ def next_trials(
     """
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(space.start)
-    states = [trial.state for trial in study.get_trials(deepcopy=False)]
-    known, running = (
-        len(states) - states.count(TrialState.WAITING),
-        states.count(TrialState.RUNNING),
-    )
-    for number in range(known, min(known - running + batch, trials)):
+    begun = [t for t in study.get_trials(deepcopy=False) if t.state is not TrialState.WAITING]
+    ended = sum(trial.state.is_finished() for trial in begun)
+    for number in range(len(begun), min(ended + batch, trials)):
         study.sampler = sampler_of(number)
         with warnings.catch_warnings():  # the start may lie outside of a range
             warnings.filterwarnings("ignore", message="Fixed parameter")

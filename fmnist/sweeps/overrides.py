@@ -7,11 +7,9 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from omegaconf import DictConfig
 
 from fmnist.common.errors import ConfigError, one_line
 from fmnist.config.limits import SEEDS, check
-from fmnist.config.schema import Metric
 
 MAX_JOBS = 10_000  # all are listed in memory before the first begins
 
@@ -60,35 +58,7 @@ def listed_values(override: Override) -> list[str]:
     return values
 
 
-def bounding_values(override: Override) -> list[str]:
-    """Return the values whose limits are those of all: both ends, or each that is listed."""
-    if not override.is_sweep_override():
-        return [override.get_value_element_as_str()]
-    sweep = override.value()
-    if isinstance(sweep, IntervalSweep):
-        return [str(sweep.start), str(sweep.end)]
-    values = listed_values(override)
-    return [values[0], values[-1]] if isinstance(sweep, RangeSweep) else values
-
-
-def check_baseline(baseline: str | None, variants: Mapping[str, list[str]]) -> None:
-    """Refuse a baseline that is none of the models, where these are what the sweep varies."""
-    models = variants.get("model")
-    if baseline is not None and models and len(variants) == 1 and baseline not in models:
-        raise ConfigError(f"study.baseline={baseline}: choose one of {', '.join(models)}")
-
-
-def check_metric(metric: Metric, callbacks: DictConfig) -> None:
-    """Refuse the best checkpoint's accuracy where no checkpoint is kept."""
-    if metric is Metric.best_val_accuracy and callbacks.get("checkpoint") is None:
-        raise ConfigError(
-            "study.metric=best_val_accuracy: needs callbacks.checkpoint; "
-            "without it choose last_val_accuracy"
-        )
-
-
 def parsed_seeds(values: Iterable[str | int]) -> tuple[int, ...]:
-    """Return the seeds that were typed; refuse what is none, and one that is named twice."""
     seeds = tuple(map(_seed, values))
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"seed={','.join(map(str, seeds))}: name each seed once")

@@ -6,9 +6,7 @@ from threading import Event, Thread
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from fmnist.sweeps.job_state import JobState, find_all
 
@@ -28,11 +26,10 @@ class SweepProgress:
         self.sweep_dir, self.planned, self.swept = sweep_dir, planned, swept
         self.jobs: dict[int, JobState] = {}
         self.over = Event()
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, markup=False, soft_wrap=True)
         self.thread = Thread(target=self._show, daemon=True)
 
     def start(self) -> None:
-        """Start to look."""
         self.started = time.monotonic()
         self.thread.start()
 
@@ -57,15 +54,10 @@ class SweepProgress:
         return " ".join(differing or job.overrides)
 
     def _show(self) -> None:
-        if not self.console.is_terminal:
-            while not self.over.wait(LOOK_INTERVAL):
-                self._look()
-            self._look()
-            return
         with Live(console=self.console, transient=True, auto_refresh=False) as live:
             while not self.over.wait(LOOK_INTERVAL):
                 self._look()
-                live.update(self._running(), refresh=True)
+                live.update(self._running(), refresh=True)  # which only a terminal shows
             self._look()
 
     def _look(self) -> None:
@@ -75,45 +67,43 @@ class SweepProgress:
             before = self.jobs.get(job.number)
             self.jobs[job.number] = job
             for warning in job.warnings[len(before.warnings) if before else 0 :]:
-                self._print(f"{self.name(job)}: {warning}")
+                self.console.print(f"{self.name(job)}: {warning}")
             if job.error:
-                self._print(f"{self._count()}  {self.name(job)}  failed: {job.error}")
+                self.console.print(f"{self._count()}  {self.name(job)}  failed: {job.error}")
             elif job.ended:
                 early = f", ended after epoch {job.epoch}" if job.epoch < job.epochs else ""
                 result = f"val_accuracy {job.objective:.4f}{early}"
-                self._print(f"{self._count()}  {self.name(job)}  {result}")
-
-    def _print(self, line: str) -> None:
-        self.console.print(escape(line))
+                self.console.print(f"{self._count()}  {self.name(job)}  {result}")
 
     def _count(self) -> str:
         ended = sum(job.ended for job in self.jobs.values())
         return f"job {ended:>{len(str(self.planned))}}/{self.planned}"
 
     def _running(self) -> Group:
-        running = [job for job in self.jobs.values() if not job.ended]
         rows = Table.grid(padding=(0, 2))
-        for job in running:
-            epoch = f"epoch {job.epoch}/{job.epochs}" if job.epochs else "begins"
-            score = "" if job.val_accuracy is None else f"val_accuracy {job.val_accuracy:.4f}"
-            rows.add_row("  running", escape(self.name(job)), epoch, score)
-        return Group(rows, Text(self._summary(len(running))))
+        for job in self.jobs.values():
+            if not job.ended:
+                epoch = f"epoch {job.epoch}/{job.epochs}" if job.epochs else "begins"
+                score = "" if job.val_accuracy is None else f"val_accuracy {job.val_accuracy:.4f}"
+                rows.add_row("  running", self.name(job), epoch, score)
+        return Group(rows, self._summary())
 
-    def _summary(self, running: int) -> str:
+    def _summary(self) -> str:
         ended = [job for job in self.jobs.values() if job.ended]
         failed = sum(job.error is not None for job in ended)
-        parts = [f"{len(ended)} of {self.planned} jobs done", f"{running} running"]
-        if failed:
-            parts.append(f"{failed} failed")
-        if left := self._time_left():
-            parts.append(left)
-        return ", ".join(parts)
+        parts = [
+            f"{len(ended)} of {self.planned} jobs done",
+            f"{len(self.jobs) - len(ended)} running",
+            f"{failed} failed" if failed else "",
+            self._time_left(),
+        ]
+        return ", ".join(filter(None, parts))
 
-    def _time_left(self) -> str | None:
+    def _time_left(self) -> str:
+        """Return an estimate in words; nothing before the first epoch has ended."""
         done = sum(1 if job.ended else job.epoch / max(job.epochs, 1) for job in self.jobs.values())
         if not done:
-            return None
+            return ""
         seconds = (time.monotonic() - self.started) / done * (self.planned - done)
-        return (
-            f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
-        )
+        left = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+        return f"about {left} left"

@@ -1,7 +1,7 @@
 """What a search varies, where it starts, and the question that it ends with."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -23,8 +23,6 @@ from fmnist.evidence.comparison import StudyDesign
 from fmnist.evidence.pooling import variant_name
 from fmnist.sweeps.overrides import Overrides, parsed_value, swept
 
-Values = dict[str, Any]
-
 START = "start"  # the variant with which a search starts
 
 
@@ -34,15 +32,10 @@ class SearchSpace:
 
     fixed: list[str]  # the overrides of all trials
     distributions: dict[str, BaseDistribution]  # what Optuna draws each key from
-    start: Values  # the configured value of each key, one of the choices where there are choices
+    start: dict[str, Any]  # the configured value of each key; of choices one of them
 
 
 def search_space(config: DictConfig, overrides: Overrides) -> SearchSpace:
-    """Return what is searched.
-
-    Raises:
-        ConfigError: if the search is impossible as it is configured.
-    """
     distributions = {key: distribution(o) for key, o in swept(overrides).items()}
     if not distributions:
         raise ConfigError("hydra.sweeper.params: nothing is searched; KEY=interval(0.1,0.5), say")
@@ -54,7 +47,6 @@ def search_space(config: DictConfig, overrides: Overrides) -> SearchSpace:
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """Return what Optuna draws the values of an override from."""
     sweep = override.value()
     try:
         if isinstance(sweep, IntervalSweep):
@@ -69,13 +61,12 @@ def distribution(override: Override) -> BaseDistribution:
         raise ConfigError(f"{override.input_line}: cannot be searched: {error}") from error
 
 
-def as_typed(values: Values) -> dict[str, str]:
+def as_typed(values: Mapping[str, Any]) -> dict[str, str]:
     """Return values as they are typed; three digits are enough, and can be read."""
     return {k: str(float(f"{v:.3g}") if isinstance(v, float) else v) for k, v in values.items()}
 
 
-def overrides_of(values: Values) -> list[str]:
-    """Return the overrides that set these values."""
+def overrides_of(values: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in as_typed(values).items()]
 
 
@@ -89,17 +80,12 @@ def as_recorded(config: DictConfig, typed: Mapping[str, str]) -> dict[str, str]:
 
 
 def search_design(config: DictConfig, study: Study, space: SearchSpace) -> StudyDesign:
-    """State the question that a search ends with.
-
-    Raises:
-        ConfigError: if the search is impossible as it is configured.
-    """
+    """State the question that a search ends with; refuse what cannot be searched by."""
     sweeper = config.hydra.sweeper
     for key in ("trials", "batch"):
         if not isinstance(sweeper[key], int):
             raise ConfigError(f"hydra.sweeper.{key}={sweeper[key]}: must be a whole number")
         check(f"hydra.sweeper.{key}", sweeper[key], {"at_least": 1})
-    seeds = _fresh_seeds(sweeper.fresh_seeds, config.seed)
     instantiate(sweeper.pruner)  # raises what is wrong with it
     if study.baseline is not None:
         raise ConfigError("study.baseline: a search compares its best with its start")
@@ -112,7 +98,7 @@ def search_design(config: DictConfig, study: Study, space: SearchSpace) -> Study
         START,
         study.min_effect,
         variants=2,
-        seeds=seeds,
+        seeds=_fresh_seeds(config),
         names={start: START},
     )
 
@@ -140,13 +126,13 @@ def _configured(config: DictConfig, key: str) -> Any:
     return value.name if isinstance(value, Enum) else value
 
 
-def _fresh_seeds(seeds: Any, taken: int) -> tuple[int, ...]:
-    """Return the seeds that judge the best; the trials have the one that is taken."""
-    listed: Iterable[Any] = seeds if OmegaConf.is_list(seeds) else ()
-    fresh = {seed for seed in listed if isinstance(seed, int)} - {taken}
-    if len(fresh) < max(2, len(tuple(listed))):
+def _fresh_seeds(config: DictConfig) -> tuple[int, ...]:
+    seeds = config.hydra.sweeper.fresh_seeds
+    listed = tuple(seeds) if OmegaConf.is_list(seeds) else ()
+    fresh = {seed for seed in listed if isinstance(seed, int)} - {config.seed}
+    if len(fresh) < max(2, len(listed)):
         raise ConfigError(
             f"hydra.sweeper.fresh_seeds={seeds}: must be a list of two or more, none twice, and "
-            f"not {taken}, which the trials have"
+            f"not {config.seed}, which the trials have"
         )
-    return tuple(listed)
+    return listed

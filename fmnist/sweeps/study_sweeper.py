@@ -3,78 +3,61 @@
 import hashlib
 import sys
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fmnist.common.errors import ConfigError, is_user_error
 from fmnist.common.startup import let_children_find_project
-from fmnist.config.limits import check_numbers
-from fmnist.config.schema import Promotion, Study, Tracking
+from fmnist.config.schema import Config, Metric, Promotion, Study, Tracking
 from fmnist.sweeps import job_state
 from fmnist.sweeps.checks import check_jobs
 from fmnist.sweeps.job import StudyJob
-from fmnist.sweeps.overrides import Overrides, check_metric, parsed, swept
+from fmnist.sweeps.overrides import Overrides, parsed, swept
 
 if TYPE_CHECKING:
     from fmnist.evidence.comparison import StudyDesign
     from fmnist.sweeps.progress import SweepProgress
     from fmnist.tracking.studies import OpenStudy
 
-PARTS = ("tracking", "study", "promotion")
-
-
-@dataclass(frozen=True)
-class StudyPlan:
-    """What a sweep is going to do."""
-
-    design: "StudyDesign"  # the question, stated before the first job
-    jobs: int  # a search adds its runs over fresh seeds when it has a best trial
-    trials: int = 0  # how many of the jobs are trials of a search
-
 
 class StudySweeper(Sweeper):
-    """Opens a study, launches its jobs, and ends it with the comparison, also if jobs failed.
-
-    Args:
-        params: what is swept, as overrides; the command line replaces them.
-    """
+    """Opens a study, launches its jobs, and ends it with the comparison, also if jobs failed."""
 
     config: DictConfig
     hydra_context: HydraContext
+    launcher: Launcher
     progress: "SweepProgress"
+    planned: int  # jobs; set by `plan`
 
     def __init__(self, params: DictConfig | None = None) -> None:
-        self.params: Mapping[str, Any] = params or {}
+        self.params: Mapping[str, Any] = params or {}  # what is swept, unless a command says else
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra gives, and the launcher that the configuration names."""
         self.config, self.hydra_context = config, hydra_context
         self.folder = str(Path(config.hydra.sweep.dir).absolute())
-        _set_sweep_dir(config, self.folder)
+        with read_write(config.hydra), open_dict(config.hydra):  # jobs may run in another folder
+            config.hydra.sweep.dir = self.folder
+            quoted = self.folder.replace("'", "\\'")
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
         jobs_at_once = config.hydra.runtime.choices["hydra/launcher"] != "basic"
-        self.job = StudyJob(task_function, jobs_at_once)
+        self.job = StudyJob(task_function, jobs_at_once, self.folder)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=self.job, config=config
         )
 
     @abstractmethod
-    def plan(self, study: Study, overrides: Overrides) -> StudyPlan:
-        """State what the study asks, and how many jobs it takes.
-
-        Raises:
-            ConfigError: if that is impossible as it is configured.
-        """
+    def plan(self, study: Study, overrides: Overrides) -> "StudyDesign":
+        """State what the study asks, and how many jobs it takes; refuse what is impossible."""
 
     @abstractmethod
     def launch_all(self) -> None:
@@ -90,38 +73,32 @@ class StudySweeper(Sweeper):
 
         study_comparison.conclude(study, status)
 
-    def launch(self, jobs: list[list[str]], first: int) -> Sequence[JobReturn]:
-        """Let the launcher run some jobs; the first of them has the number `first`."""
-        assert self.launcher is not None
-        return self.launcher.launch(jobs, first)
-
     def sweep(self, arguments: list[str]) -> None:
-        """Run the whole study.
-
-        Raises:
-            FmnistError: if the study is impossible as it is configured, or if jobs failed.
-        """
         from fmnist.tracking.heartbeat import run_lock  # only now: MLflow takes a second to import
 
         overrides = parsed(self.params, arguments)
-        tracking, study, promotion = (_typed(self.config, part) for part in PARTS)
-        plan = self._checked_plan(study, overrides)
+        first = self._checked_first_job(overrides)
+        design = self.plan(first.study, overrides)
         let_children_find_project()
         with run_lock(self.folder):
-            opened = self._open(plan.design, tracking, overrides)
-            self._prepare(plan, opened, overrides)
-            with self._concluded(opened, promotion if self.config.promote else None):
+            opened = self._open(design, first.tracking, overrides)
+            self._prepare(opened, overrides)
+            with self._concluded(opened, first.promotion if first.promote else None):
                 if self.job.jobs_at_once:
                     self.progress.start()
                 self.launch_all()
 
-    def _checked_plan(self, study: Study, overrides: Overrides) -> StudyPlan:
-        """Return the plan; refuse what cannot be before the first job begins."""
+    def _checked_first_job(self, overrides: Overrides) -> Config:
+        """Return the configuration of the first job; refuse what cannot be before it begins."""
         if self.config.resume is not None or "resume" in swept(overrides):
             raise ConfigError("resume=: one run goes on, without -m")
-        check_metric(study.metric, self.config.callbacks)
-        check_jobs(self.hydra_context.config_loader, self.config, overrides)
-        return self.plan(study, overrides)
+        first = check_jobs(self.hydra_context.config_loader, self.config, overrides)
+        if first.study.metric is Metric.best_val_accuracy and not first.callbacks.get("checkpoint"):
+            raise ConfigError(
+                "study.metric=best_val_accuracy: needs callbacks.checkpoint; "
+                "without it choose last_val_accuracy"
+            )
+        return first
 
     def _open(self, design: "StudyDesign", tracking: Tracking, overrides: Overrides) -> "OpenStudy":
         """Open the study's run in MLflow; or that of the same command, if it was stopped."""
@@ -135,15 +112,14 @@ class StudySweeper(Sweeper):
         sweep = studies.Sweep(name, self.folder, command, signature)
         return studies.begin(tracking, design, sweep)
 
-    def _prepare(self, plan: StudyPlan, opened: "OpenStudy", overrides: Overrides) -> None:
-        """Prepare the folder, the jobs and the progress for the study's run."""
+    def _prepare(self, opened: "OpenStudy", overrides: Overrides) -> None:
         from fmnist.sweeps.progress import SweepProgress
 
         OmegaConf.save(self.config, Path(self.folder, "multirun.yaml"))  # as Hydra's sweeper does
         job_state.clear(self.folder)
         done = self.resume(opened.earlier) if opened.earlier else 0
-        self.progress = SweepProgress(self.folder, plan.jobs - done, {*swept(overrides), "seed"})
-        self.job.join(opened.run_id, self.folder, plan.trials)
+        self.progress = SweepProgress(self.folder, self.planned - done, {*swept(overrides), "seed"})
+        self.job.study_run_id = opened.run_id
 
     @contextmanager
     def _concluded(self, opened: "OpenStudy", promotion: Promotion | None) -> Iterator[None]:
@@ -170,20 +146,6 @@ class StudySweeper(Sweeper):
                 print("\n" + "\n".join(["failed:", *failures[1:]]))
 
 
-def _set_sweep_dir(config: DictConfig, folder: str) -> None:
-    """Let the jobs write into `folder`, an absolute path, wherever they run."""
-    quoted = folder.replace("'", "\\'")
-    with read_write(config.hydra), open_dict(config.hydra):
-        config.hydra.sweep.dir = folder
-        config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
-
-
-def _typed(config: DictConfig, part: str) -> Any:
-    """Return a part of the configuration as its dataclass, its numbers checked."""
-    check_numbers(config[part], f"{part}.")
-    return OmegaConf.to_object(config[part])
-
-
 def _signature(config: DictConfig, design: "StudyDesign") -> str:
     """Return the digest of the command, what it composes, the question, and the code."""
     from fmnist.tracking.provenance import code_digest, result_overrides
@@ -198,7 +160,6 @@ def _signature(config: DictConfig, design: "StudyDesign") -> str:
 
 
 def _promote(opened: "OpenStudy", promotion: Promotion, status: str) -> None:
-    """Let the study choose the champion, if every job finished."""
     from fmnist.registry import promotion as registry_promotion
 
     store = opened.store

@@ -2,48 +2,44 @@
 
 import math
 from itertools import product
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from fmnist.common.errors import ConfigError
 from fmnist.config.schema import Study
-from fmnist.sweeps.overrides import (
-    MAX_JOBS,
-    Overrides,
-    check_baseline,
-    listed_values,
-    parsed_seeds,
-    swept,
-)
-from fmnist.sweeps.study_sweeper import StudyPlan, StudySweeper
+from fmnist.sweeps.overrides import MAX_JOBS, Overrides, listed_values, parsed_seeds, swept
+from fmnist.sweeps.study_sweeper import StudySweeper
+
+if TYPE_CHECKING:
+    from fmnist.evidence.comparison import StudyDesign
 
 
 class GridSweeper(StudySweeper):
     """Launches all combinations of the listed values, the last key varying fastest.
 
-    Args:
-        max_batch_size: jobs that are launched together; None: all.
-        params: what is swept, as overrides; the command line replaces them.
+    The arguments are those of Hydra's own, explained in conf/hydra/sweeper/basic.yaml.
     """
 
     def __init__(self, max_batch_size: int | None = None, params: DictConfig | None = None) -> None:
         super().__init__(params)
         self.max_batch_size = max_batch_size
 
-    def plan(self, study: Study, overrides: Overrides) -> StudyPlan:
-        """State that the variants are compared over the seeds."""
+    def plan(self, study: Study, overrides: Overrides) -> "StudyDesign":
         from fmnist.evidence.comparison import StudyDesign
 
         values = {key: listed_values(override) for key, override in swept(overrides).items()}
-        jobs = math.prod(map(len, values.values()))
-        if jobs > MAX_JOBS:
+        self.planned = math.prod(map(len, values.values()))
+        if self.planned > MAX_JOBS:
             raise ConfigError(
                 f"{', '.join(values)}: more than {MAX_JOBS:,} jobs, which is the most"
             )
         seeds = parsed_seeds(values.pop("seed", [self.config.seed]))
-        check_baseline(study.baseline, values)
+        models = values.get("model", [])
+        if study.baseline not in (None, *models) and list(values) == ["model"]:
+            raise ConfigError(f"study.baseline={study.baseline}: choose one of {', '.join(models)}")
         self.jobs = _combinations(overrides)
-        design = StudyDesign(
+        return StudyDesign(
             study.question,
             study.metric.name,
             tuple(values) or ("model",),
@@ -52,22 +48,16 @@ class GridSweeper(StudySweeper):
             math.prod(map(len, values.values())),
             seeds,
         )
-        return StudyPlan(design, jobs)
 
     def launch_all(self) -> None:
-        """Launch all jobs; after a batch with a job that failed, no other.
-
-        Raises:
-            Exception: that of the first job that failed.
-        """
+        """Launch all jobs; after a batch with a job that failed, no other."""
         size = self.max_batch_size or len(self.jobs)
         for first in range(0, len(self.jobs), size):
-            for job in self.launch(self.jobs[first : first + size], first):
+            for job in self.launcher.launch(self.jobs[first : first + size], first):
                 _ = job.return_value  # raises the error of a job that failed
 
 
 def _combinations(overrides: Overrides) -> list[list[str]]:
-    """Return the overrides of each job."""
     options = [
         [f"{key}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()

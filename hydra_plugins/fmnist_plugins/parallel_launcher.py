@@ -1,6 +1,5 @@
 """Jobs of a sweep at once, on the processors of this machine: Hydra's joblib launcher, hardened."""
 
-import importlib.util
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from fmnist.common.errors import NOT_INSTALLED, ConfigError
+from fmnist.common.errors import NO_LAUNCHER, ConfigError
 from fmnist.common.exits import sigterm_raises
 from fmnist.sweeps import job_state
 from fmnist.training.devices import usable_processors
@@ -23,10 +22,6 @@ class ParallelLauncher(Launcher):
 
     If a worker dies, joblib ends all others. The interrupted jobs then go on one at a time, each
     from its last epoch; a job whose process dies once more, alone, has failed.
-
-    Args:
-        n_jobs: jobs at once; -1: the processors divided by the threads of a job.
-        options: of joblib.Parallel.
     """
 
     def __init__(self, n_jobs: int, **options: Any) -> None:
@@ -35,11 +30,10 @@ class ParallelLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Set up Hydra's joblib launcher, if it is installed."""
-        if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None:
-            other = "or one after another: hydra/launcher=basic"
-            raise ConfigError(f"hydra/launcher=joblib: {NOT_INSTALLED}, {other}")
-        from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+        try:
+            from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"hydra/launcher=joblib: {NO_LAUNCHER}") from error
 
         if not isinstance(self.n_jobs, int) or self.n_jobs == 0:
             raise ConfigError(
@@ -54,7 +48,6 @@ class ParallelLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs; the first has the number `initial_job_idx`."""
         log.info(
             f"{len(job_overrides)} jobs, {self.n_jobs} at once; "
             f"what each logs: {job_state.log_files(self.sweep_dir)}"

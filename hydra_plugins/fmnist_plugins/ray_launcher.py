@@ -12,7 +12,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from fmnist.common.errors import NOT_INSTALLED, ConfigError, one_line
+from fmnist.common.errors import NO_LAUNCHER, ConfigError, one_line
 from fmnist.common.exits import sigterm_raises
 from fmnist.sweeps import job_state
 
@@ -23,12 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def check_address(address: Any) -> None:
-    """Refuse HOST:PORT where nothing answers, for which Ray would wait minutes.
-
-    Other ways to name a cluster are left to Ray.
-    """
+    """Refuse HOST:PORT where nothing answers, for which Ray would wait minutes."""
     host, _, port = str(address).rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
+    if not host or not port.isdecimal() or "/" in host:  # another way to name a cluster
         return
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
@@ -42,9 +39,6 @@ class ClusterLauncher(Launcher):
 
     When a node dies, Ray runs its jobs elsewhere; they go on from their last epoch if all nodes
     share the folder of the sweep.
-
-    Args:
-        ray: `init`, the arguments of `ray.init`, and `remote`, those of `ray.remote`.
     """
 
     def __init__(self, ray: DictConfig) -> None:
@@ -53,10 +47,8 @@ class ClusterLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra gives, if Ray is installed and the cluster answers."""
         if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
-            other = "or one after another: hydra/launcher=basic"
-            raise ConfigError(f"hydra/launcher=ray: {NOT_INSTALLED}, {other}")
+            raise ConfigError(f"hydra/launcher=ray: {NO_LAUNCHER}")
         check_address(self.ray_cfg.init.get("address"))
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
         self.sweep_dir = str(config.hydra.sweep.dir)
@@ -64,7 +56,6 @@ class ClusterLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs; the first has the number `initial_job_idx`."""
         import ray
 
         nodes, at_once = self._connect()
@@ -72,15 +63,15 @@ class ClusterLauncher(Launcher):
             f"{len(job_overrides)} jobs on {nodes} nodes, {at_once} at once; "
             f"what each logs: {job_state.log_files(self.sweep_dir)}"
         )
-        jobs = dict(enumerate(map(list, job_overrides), initial_job_idx))
-        tasks = {number: self._submit(number, overrides) for number, overrides in jobs.items()}
+        jobs = list(enumerate(map(list, job_overrides), initial_job_idx))
+        tasks = [self._submit(*job) for job in jobs]
         try:
             with sigterm_raises():
-                return [self._result(tasks[number], number, jobs[number]) for number in jobs]
+                return [self._result(task, *job) for task, job in zip(tasks, jobs, strict=True)]
         except KeyboardInterrupt:
-            for task in tasks.values():
+            for task in tasks:
                 ray.cancel(task)
-            ray.wait([*tasks.values()], num_returns=len(tasks), timeout=SHUTDOWN_TIMEOUT)
+            ray.wait(tasks, num_returns=len(tasks), timeout=SHUTDOWN_TIMEOUT)
             raise
 
     def _connect(self) -> tuple[int, int]:
@@ -91,25 +82,18 @@ class ClusterLauncher(Launcher):
         threads = self.config.training.threads or 1
         with open_dict(self.ray_cfg):
             self.ray_cfg.remote.setdefault("num_cpus", threads)
-            self.ray_cfg.init = {"logging_level": "WARNING", "log_to_driver": False} | dict(
-                self.ray_cfg.init
-            )
         start_ray(self.ray_cfg.init)
         return len(ray.nodes()), int(ray.cluster_resources().get("CPU", 0)) // threads
 
     def _submit(self, number: int, overrides: list[str]) -> Any:
-        """Let Ray run a job when a processor is free."""
         from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = f"job_id_for_{number}", number
+        singletons = Singleton.get_state()
         return launch_job_on_ray(
-            self.hydra_context,
-            self.ray_cfg.remote,
-            config,
-            self.task_function,
-            Singleton.get_state(),
+            self.hydra_context, self.ray_cfg.remote, config, self.task_function, singletons
         )
 
     def _result(self, task: Any, number: int, overrides: list[str]) -> JobReturn:

@@ -1,8 +1,4 @@
-"""A search by Optuna: trials, then the best of them over fresh seeds.
-
-Optuna suggests trials and keeps them in a journal; the chosen launcher runs them as jobs; a job
-asks Optuna after each epoch whether it is pruned.
-"""
+"""A search by Optuna: trials, then the best of them over fresh seeds."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,16 +11,17 @@ from fmnist.common.errors import NOT_INSTALLED, ConfigError
 from fmnist.config.schema import Study
 from fmnist.sweeps.job_state import find
 from fmnist.sweeps.overrides import Overrides
-from fmnist.sweeps.study_sweeper import StudyPlan, StudySweeper
+from fmnist.sweeps.study_sweeper import StudySweeper
 
 if TYPE_CHECKING:
     import optuna
 
+    from fmnist.evidence.comparison import StudyDesign
     from fmnist.tracking.studies import OpenStudy
 
 
 class SearchSweeper(StudySweeper):
-    """Lets Optuna suggest trials batch by batch, then runs the best over fresh seeds.
+    """Lets Optuna suggest trials, which jobs ask after each epoch whether they are pruned.
 
     The arguments are explained in conf/hydra/sweeper/optuna.yaml.
     """
@@ -43,28 +40,23 @@ class SearchSweeper(StudySweeper):
         self.trials, self.batch, self.fresh_seeds = trials, batch, fresh_seeds
         self.sampler = sampler
 
-    def plan(self, study: Study, overrides: Overrides) -> StudyPlan:
-        """State that the best trial is compared with the start."""
+    def plan(self, study: Study, overrides: Overrides) -> "StudyDesign":
         try:
             from fmnist.sweeps import search_space
         except ModuleNotFoundError as error:
             raise ConfigError(f"hydra/sweeper=optuna: {NOT_INSTALLED}") from error
 
         self.space = search_space.search_space(self.config, overrides)
-        design = search_space.search_design(self.config, study, self.space)
-        return StudyPlan(design, self.trials, self.trials)
+        self.planned = self.job.trials = self.trials  # and later the fresh seeds
+        return search_space.search_design(self.config, study, self.space)
 
     def resume(self, earlier: str) -> int:
-        """Continue the trials of an earlier search; return how many of them have ended."""
         from fmnist.sweeps import journal
 
         return journal.continue_journal(earlier, self.folder)
 
     def launch_all(self) -> None:
-        """Run the trials, then the best and the start over fresh seeds.
-
-        A job that fails costs only itself; a failed trial is raised at the end.
-        """
+        """Run the trials, then the best and the start over fresh seeds; raise errors at the end."""
         from fmnist.sweeps import journal
 
         study = journal.open_study(self.folder)
@@ -75,7 +67,6 @@ class SearchSweeper(StudySweeper):
             _ = job.return_value  # raises its error
 
     def conclude(self, study: "OpenStudy", status: str) -> None:
-        """End the study with the comparison, and with what the search found."""
         from fmnist.evidence.pooling import variant_name
         from fmnist.reports.search_report import best_trial
         from fmnist.sweeps import journal
@@ -94,16 +85,12 @@ class SearchSweeper(StudySweeper):
         from fmnist.sweeps import journal
         from fmnist.sweeps.search_space import overrides_of
 
-        def sampler_of(number: int) -> "optuna.samplers.BaseSampler":
-            sampler: optuna.samplers.BaseSampler = instantiate(self.sampler)(
-                seed=self.config.seed + number
-            )
-            return sampler
-
         failed: list[JobReturn] = []
-        while trials := journal.next_trials(study, self.space, sampler_of, self.batch, self.trials):
+        while trials := journal.next_trials(
+            study, self.space, self._sampler, self.batch, self.trials
+        ):
             jobs = [[*self.space.fixed, *overrides_of(trial.params)] for trial in trials]
-            results = self.launch(jobs, trials[0].number)
+            results = self.launcher.launch(jobs, trials[0].number)
             for trial, result in zip(trials, results, strict=True):
                 if not journal.record_trial(study, trial.number, find(self.folder, trial.number)):
                     failed.append(result)
@@ -111,8 +98,11 @@ class SearchSweeper(StudySweeper):
                 break
         return failed
 
+    def _sampler(self, number: int) -> Any:
+        return instantiate(self.sampler)(seed=self.config.seed + number)
+
     def _run_fresh_seeds(self, best: dict[str, Any]) -> list[JobReturn]:
-        """Run the best and the start over fresh seeds; return the jobs that failed."""
+        """Return the jobs that failed."""
         from fmnist.sweeps.search_space import overrides_of
 
         fixed = [override for override in self.space.fixed if not override.startswith("seed=")]
@@ -122,5 +112,5 @@ class SearchSweeper(StudySweeper):
             for seed in self.fresh_seeds
         ]
         self.progress.planned += len(jobs)
-        results = self.launch(jobs, self.trials)
+        results = self.launcher.launch(jobs, self.trials)
         return [result for result in results if result.status is not JobStatus.COMPLETED]

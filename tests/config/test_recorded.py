@@ -26,10 +26,22 @@ def test_a_recorded_configuration_is_read_back_in_another_folder(config):
     assert found.callbacks["checkpoint"]["filepath"] == "/elsewhere/best.keras"
 
 
+def test_what_an_older_version_recorded_is_read_as_what_this_one_records(config):
+    text = recorded.record(config())
+    older = changed(text, "training.strategy", "none")
+    for now, then in (("training.callbacks", "callbacks"), ("training.layer_health", "health")):
+        assert f"fmnist.{now}." in older
+        older = older.replace(f"fmnist.{now}.", f"fmnist.{then}.")
+    [same, found] = [recorded.config_of(record, "/elsewhere", None) for record in (text, older)]
+    assert found == same
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
         ("optimizer._target_", "os.system", "is not built from a recorded configuration"),
+        ("optimizer._target_", ["os.system"], "is not built from a recorded configuration"),
+        ("model._target_", "keras.optimizers.SGD", "model._target_=keras.optimizers.SGD: is not"),
         ("callbacks.x", {"_target_": "os.system", "command": "touch x"}, "is not built"),
         ("callbacks.x", {"_target_": "keras.callbacks.RemoteMonitor"}, "is not built"),
         ("data.dir", {"_target_": "os.system"}, "is not built"),

@@ -27,6 +27,7 @@ def check(swept_config, typed):
         ("optimizer=adam optimizer.beta_1=0.5,1", "optimizer.beta_1=1.0: must be at least 0 and"),
         ("hydra/sweeper=optuna model.dropout_rate=interval(0.1,1)", "model.dropout_rate=1.0: "),
         ("hydra/sweeper=optuna model.depth=range(0,9)", "model.depth=0: must be at least 1"),
+        ("model.width=10,1000000000", "model.width=1000000000: must be smaller, at most"),
     ],
 )
 def test_one_wrong_value_is_refused(swept_config, typed, words):

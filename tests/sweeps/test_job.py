@@ -19,8 +19,7 @@ def run_job(tmp_path, swept_config):
     handlers, before = [*logging.getLogger().handlers], HydraConfig.instance().cfg
 
     def run(task, number=0, jobs_at_once=True):
-        job = StudyJob(task, jobs_at_once)
-        job.join("study", str(tmp_path), trials=0)
+        job = StudyJob(task, jobs_at_once, str(tmp_path), "study")
         config, _ = swept_config("seed=1")
         with open_dict(config):
             config.hydra.job.num, config.hydra.runtime.output_dir = number, f"{tmp_path}/{number}"
@@ -45,9 +44,9 @@ def test_a_job_knows_its_study_and_reports_epochs_warnings_and_result(run_job, t
     assert run_job(log_and_return, number=3) == 0.9
     state = find(str(tmp_path), 3)
     assert (state.epoch, state.epochs, state.val_accuracy) == (2, 9, 0.5)
-    assert state.warnings == ("the store is slow",)
+    assert state.warnings == ["the store is slow"]
     assert (state.ended, state.objective, state.error) == (True, 0.9, None)
-    assert state.overrides == ("seed=1",)
+    assert state.overrides == ["seed=1"]
     assert find(str(tmp_path), 4) is None
 
 
@@ -68,6 +67,6 @@ def test_an_error_becomes_a_line_that_survives_pickling(run_job, tmp_path, error
     assert str(pickle.loads(pickle.dumps(raised.value))) == reason
     state = find(str(tmp_path), 0)
     assert (state.ended, state.error, state.diverged) == (True, reason, diverged)
-    assert state.warnings == ()
+    assert state.warnings == []
     with pytest.raises(type(error)):
         run_job(fail, jobs_at_once=False)
