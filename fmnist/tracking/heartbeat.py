@@ -47,7 +47,7 @@ def process_tags(folder: str) -> dict[str, str]:
 
 
 def status(run: Run) -> str:
-    """Return MLflow's status of a run, or that it was interrupted."""
+    """Return MLflow's status of a run, or INTERRUPTED."""
     ended = run.info.status != "RUNNING"
     return str(run.info.status) if ended or is_alive(run) else INTERRUPTED
 
@@ -67,7 +67,6 @@ def is_alive(run: Run) -> bool:
 
 
 def send_heartbeat(run_ids: Sequence[str]) -> None:
-    """Tell the store that the process that makes these runs lives."""
     for run_id in run_ids:
         mlflow.MlflowClient().set_tag(run_id, tag.HEARTBEAT, _now())
 
