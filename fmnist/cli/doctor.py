@@ -21,7 +21,7 @@ from fmnist.runs import checkout, resume
 from fmnist.tracking import database, store_checks, tag
 from fmnist.tracking.heartbeat import HEARTBEAT_TIMEOUT
 from fmnist.tracking.retry import STORE_ERRORS
-from fmnist.tracking.run_config import config_of_run
+from fmnist.tracking.run_inputs import config_of_run
 from fmnist.tracking.store import Run, Store, existing_store, search
 from fmnist.tracking.store_checks import KILLED, RUNNING
 from fmnist.tracking.store_uri import existing_uri, reached, without_password

@@ -17,7 +17,7 @@ from fmnist.common.files import file_lock, is_held
 from fmnist.common.startup import environment_of_child
 from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
-from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, git_state, installed, short_digest
+from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, GitState, git_state, installed
 from fmnist.tracking.store import Run
 
 PREFIX, WORKTREE, LOCK = "fmnist-checkout-", "worktree", "running.lock"
@@ -77,7 +77,7 @@ def worktree(run: Run, folder: str) -> Iterator[Path]:
 
 def _recorded_patch(run: Run) -> bytes:
     patch = artifact(run.info.run_id, CHANGES) or b""
-    if (short_digest(patch) if patch else None) != run.data.tags.get(tag.PATCH):
+    if GitState(None, patch).patch_digest != run.data.tags.get(tag.PATCH):
         raise ReproductionError(f"run {run.info.run_id}: its uncommitted.diff was altered")
     return patch
 
@@ -94,7 +94,6 @@ def abandoned() -> list[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove the folder of a checkout."""
     _git("worktree", "remove", "--force", str(folder / WORKTREE))
     shutil.rmtree(folder, ignore_errors=True)
     _git("worktree", "prune")

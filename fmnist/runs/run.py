@@ -21,8 +21,8 @@ from fmnist.runs import resume
 from fmnist.tracking import run_log, tag
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.model import log_model
+from fmnist.tracking.provenance import run_differences
 from fmnist.tracking.retry import call_with_retry
-from fmnist.tracking.run_differences import run_differences
 from fmnist.tracking.run_inputs import RunInputs
 from fmnist.tracking.store import Run, open_store
 from fmnist.tracking.tracked_run import tracked_run
@@ -106,21 +106,23 @@ def prepare(config: Config, context: JobContext, original: Run | None) -> RunInp
     # The store of a sweep was there when the sweep began: a job waits for it.
     timeout = config.tracking.timeout if context.study_run_id else 0
     store = call_with_retry(lambda: open_store(config.tracking), timeout)
-    earlier = resume.named(store, config, context) if config.resume is not None else None
-    config = with_threads(earlier.config if earlier else config, context)
+    earlier = None
+    if config.resume is not None:
+        earlier = resume.named(store, config, context)
+        config = resume.recorded_config(earlier, config.tracking)
+    config = with_threads(config, context)
     dataset = load_dataset(config)
     start_tensorflow(config)
     if original:
         log.info(_compared(original, dataset))
     if earlier:
-        resume.check_same(earlier, dataset)
+        resume.check_same(earlier, config, dataset)
         resume.log_into(Path(config.output_dir), context)
     elif study := context.study_run_id:
         find = partial(resume.of_study, store, study, config, dataset)
         earlier = call_with_retry(find, timeout)
-    if earlier:
-        return RunInputs(store, earlier.config, dataset, context, earlier.run, original)
-    return RunInputs(store, config, dataset, context, original=original)
+        config = resume.in_folder_of(earlier, config) if earlier else config
+    return RunInputs(store, config, dataset, context, earlier, original)
 
 
 def with_threads(config: Config, context: JobContext) -> Config:
@@ -153,7 +155,6 @@ def start_tensorflow(config: Config) -> None:
 
 
 def _compared(original: Run, dataset: Dataset) -> str:
-    """Return in what the original differs from what is here."""
     same = "code, libraries, machine and data are the same"
     lines = run_differences(original, dataset) or [same]
     return "\n".join(f"run {original.info.run_id}: {line}" for line in lines)
@@ -239,7 +240,6 @@ def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
 
 
 def score_table(result: TrainedRun) -> str:
-    """Return the scores of the best and the last weights as a table."""
     epochs = {"best": result.scores.get("best_epoch"), "last": len(result.history["loss"])}
     rows = [
         [f"{weights} (epoch {epoch})", *(result.scores[f"{weights}_{name}"] for name in SCORES)]
