@@ -24,7 +24,6 @@ from fmnist.tracking import tag
 from fmnist.tracking.store import if_there
 from fmnist.training import devices
 
-INPUT_EXAMPLES = 2
 LOADER = "served_model"  # the module of fmnist/training that is saved with each model
 SHOWN = 12  # digits of a digest
 REQUIRED = ("tensorflow", "keras", "numpy")
@@ -35,7 +34,6 @@ class NamedKerasFlavor:
 
     @staticmethod
     def save_model(path: str, mlflow_model: Model, **arguments: Any) -> None:
-        """Save as `mlflow.keras.save_model` does, then say what `mlflow.pyfunc` is to load."""
         del arguments["validate_serving_input"]  # meant for `Model.log` alone
         code = Path(path, "code")
         code.mkdir(parents=True)  # MLflow forgets the folder for an input example (issue 16183)
@@ -66,7 +64,7 @@ def log_model(model: Any, dataset: Dataset) -> None:
         model=model,
         signature=ModelSignature(Schema([inputs]), outputs),
         validate_serving_input=False,  # our tests do; here it would load the model once more
-        input_example=dataset.validation.images[:INPUT_EXAMPLES],
+        input_example=dataset.validation.images[:2],
         pip_requirements=[f"{name}=={versions[name]}" for name in REQUIRED],
         metadata={"class_names": list(dataset.class_names)},
     )
@@ -78,9 +76,8 @@ def log_model(model: Any, dataset: Dataset) -> None:
 
 
 def _delete_logged_models(run: Run) -> None:
-    """Delete what the run logged before it was stopped; the run itself may not know of it."""
     client = mlflow.MlflowClient()
-    of_run = f"source_run_id = '{run.info.run_id}'"
+    of_run = f"source_run_id = '{run.info.run_id}'"  # the run itself may not know of it
     for model in client.search_logged_models([run.info.experiment_id], filter_string=of_run):
         client.delete_logged_model(model.model_id)
 

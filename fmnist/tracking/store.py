@@ -46,16 +46,13 @@ class Store:
 
     def look_at(self, run: Run) -> str:
         """Say what to type, and where to look, to see `run` in MLflow's UI."""
-        return "look at it:  " + "\n             ".join(self._ui_commands(run))
-
-    def _ui_commands(self, run: Run) -> list[str]:
         page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}"
         if self.uri.startswith("http"):
-            return [without_password(self.uri).rstrip("/") + page]
+            return f"look at it:  {without_password(self.uri).rstrip('/')}{page}"
         start = "mlflow ui"
         if self.uri != default_uri() or Path.cwd() != PROJECT:
             start += f" --backend-store-uri {shlex.quote(without_password(self.uri))}"
-        return [start, f"http://127.0.0.1:5000{page}"]
+        return f"look at it:  {start}\n             http://127.0.0.1:5000{page}"
 
 
 def open_store(config: Tracking) -> Store:
@@ -121,7 +118,6 @@ def find_or_create_experiment(uri: str, name: str) -> str:
 
 
 def experiment_name(run: Run) -> str:
-    """Return the name of the experiment that a run belongs to."""
     return str(mlflow.get_experiment(run.info.experiment_id).name)
 
 
@@ -151,17 +147,12 @@ def if_there(call: Callable[..., Found], *arguments: Any) -> Found | None:
     try:
         return call(*arguments)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         return None
 
 
 def find_run(run_id: str) -> Run | None:
     """Return a run of the store; None if there is none with this id, or if it was deleted."""
-    try:
-        run = mlflow.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+    run = if_there(mlflow.get_run, run_id)
+    return run if run and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None

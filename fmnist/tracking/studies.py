@@ -109,7 +109,6 @@ def _unfinished(store: Store, sweep: Sweep) -> Run | None:
 
 
 def latest(store: Store) -> str:
-    """Return the run id of the experiment's latest study."""
     return all_studies(store, latest=1)[0].run_id
 
 

@@ -48,28 +48,27 @@ def _command(study: OpenStudy) -> str:
 
 
 def _report(study: OpenStudy, result: Comparison) -> None:
-    """Print a comparison and log it to the study's run."""
-    healths = artifacts.health(result)
+    client, healths = mlflow.MlflowClient(), artifacts.health(result)
     print()
     comparison_report.show(result, healths)
     print(f"\n{_command(study)}")
     print(study.store.look_at(mlflow.get_run(study.run_id)))
     note = "\n\n".join([result.design.question, highest(result), *conclusions(result)])
-    run_log.set_tags(study.run_id, {tag.NOTE: note[:NOTE_LENGTH]})
+    client.set_tag(study.run_id, tag.NOTE, note[:NOTE_LENGTH])
     figures = pictures(result, healths)
     for name, text in {
         "comparison.md": comparison_report.markdown(result, healths),
         "comparison.json": comparison_report.as_json(result, healths),
         "comparison.html": comparison_report.html(result, healths, figures),
     }.items():
-        run_log.log_text(study.run_id, text, f"comparison/{name}")
+        client.log_text(study.run_id, text, f"comparison/{name}")
     named = {f"comparison/{t.lower().replace(' ', '_')}.png": f for t, f in figures.items()}
     # Tight: also where the names of the variants are long.
     run_log.log_figures(study.run_id, named, bbox_inches="tight")
     colours = plots.colours(result)
     for variant in result.variants:
         for run_id in variant.run_ids.values():
-            run_log.set_tags(run_id, {tag.COLOUR: colours[variant.name]})
+            client.set_tag(run_id, tag.COLOUR, colours[variant.name])
 
 
 def pictures(result: Comparison, healths: Mapping[str, Health]) -> dict[str, Figure]:
@@ -98,15 +97,12 @@ def _pictures_by_class(result: Comparison) -> dict[str, Figure]:
         for name, by_seed in predictions.items()
     }
     figures = {"Accuracy by class": class_plots.accuracy_by_class(accuracies, class_names)}
-    if others:
-        best = max(others, key=lambda variant: variant.estimate.mean).name
-        pairs = [
-            (of_baseline[seed], of_best)
-            for seed, of_best in predictions[best].items()
-            if seed in of_baseline
-        ]
-        if pairs:
-            counts = np.mean([disagreement(*pair) for pair in pairs], axis=0)
-            figure = class_plots.disagreements(counts, baseline.name, best, class_names)
-            figures["Disagreement"] = figure
+    if not others:
+        return figures
+    best = max(others, key=lambda variant: variant.estimate.mean).name
+    of_best = predictions[best]
+    if seeds := of_baseline.keys() & of_best.keys():
+        counts = np.mean([disagreement(of_baseline[s], of_best[s]) for s in seeds], axis=0)
+        figure = class_plots.disagreements(counts, baseline.name, best, class_names)
+        figures["Disagreement"] = figure
     return figures

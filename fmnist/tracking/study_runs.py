@@ -53,11 +53,11 @@ def load(store: Store, run_id: str) -> StudyRuns:
     design = StudyDesign(**(values | lists | {"study": run_id}))
     store = Store(store.uri, study.info.experiment_id)
     children = search(store, f"tags.{tag.PARENT} = '{run_id}'")
-    return StudyRuns(store, design, evidence_runs(sorted(children, key=_job_number)))
+    children.sort(key=_job_number)  # jobs at once begin in any order
+    return StudyRuns(store, design, evidence_runs(children))
 
 
 def _job_number(run: Run) -> int:
-    """Return the number of the job that made a run: jobs at once begin in any order."""
     number = PurePath(run.data.tags.get(tag.FOLDER, "")).name
     return int(number) if number.isdecimal() else 0
 
@@ -77,7 +77,6 @@ def evidence_runs(runs: Iterable[Run]) -> list[RunSummary]:
 
 
 def run_summary(run: Run) -> RunSummary:
-    """Return what a comparison needs of a run."""
     tags, ended = run.data.tags, status(run)
     if tags.get(tag.ERROR, "").startswith("TrainingError"):
         ended = "diverged"
