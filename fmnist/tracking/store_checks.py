@@ -1,18 +1,70 @@
-"""What `doctor` looks for in a store: what processes that died have left there."""
+"""What `doctor` looks for in a store: its version, and what processes that died have left there."""
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import mlflow
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.store import db_migrations
+from sqlalchemy import NullPool, create_engine
 
 from fmnist.tracking.heartbeat import INTERRUPTED, status
 from fmnist.tracking.store import Run, if_there
-from fmnist.tracking.store_uri import artifact_folder
+from fmnist.tracking.store_uri import artifact_folder, sqlite_file
 
 KILLED = "KILLED"
 RUNNING = "attributes.status = 'RUNNING'"
+
+
+def version_here() -> str:
+    """Return the revision that this MLflow gives a database."""
+    return str(_migrations().get_current_head())
+
+
+def version_there(uri: str) -> str | None:
+    """Return the revision of a database; None if nothing was ever written to it."""
+    with create_engine(uri, poolclass=NullPool).begin() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_older(revision: str) -> bool:
+    """Tell whether this MLflow can migrate a database of this revision."""
+    return revision in {script.revision for script in _migrations().walk_revisions()}
+
+
+def migrate(uri: str) -> str:
+    """Migrate a database to this MLflow's schema; say where the copy of the former one is.
+
+    Only a SQLite file is copied; a database on a server is for its administrator to copy.
+    """
+    copied = "no copy was made"
+    if database := sqlite_file(uri):
+        backup = Path(f"{database}.before-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
+        with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(backup)) as new:
+            old.backup(new)
+        copied = f"the former one is {backup}"
+    config = _config()
+    with create_engine(uri, poolclass=NullPool).begin() as config.attributes["connection"]:
+        command.upgrade(config, "heads")
+    return copied
+
+
+def _migrations() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(db_migrations.__file__).parent))
+    return config
 
 
 def interrupted_runs() -> list[Run]:

@@ -1,6 +1,10 @@
-"""The comparison that a study ends with: printed, drawn, and logged to the study's run."""
+"""What a study ends with, printed, drawn, and logged: its comparison, the trials of a search."""
 
-from collections.abc import Mapping
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -10,7 +14,7 @@ from fmnist.common.errors import ComparisonError, one_line
 from fmnist.evidence.comparison import Comparison, compare_variants
 from fmnist.evidence.layer_health import Health
 from fmnist.evidence.predictions import accuracy_by_class, disagreement
-from fmnist.reports import class_plots, comparison_report
+from fmnist.reports import class_plots, comparison_report, search_report
 from fmnist.reports import comparison_plots as plots
 from fmnist.reports.verdicts import conclusions, highest
 from fmnist.tracking import artifacts, run_log, study_runs, tag
@@ -106,3 +110,44 @@ def _pictures_by_class(result: Comparison) -> dict[str, Figure]:
         figure = class_plots.disagreements(counts, baseline.name, best, class_names)
         figures["Disagreement"] = figure
     return figures
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """A search: its trials by number, the same as CSV, and the journal that Optuna keeps."""
+
+    trials: Sequence[search_report.TrialSummary]
+    csv: str
+    journal: Path
+
+
+def name_variant(study: OpenStudy, variant: str, short_name: str) -> None:
+    """Give a variant a short name in the question that the search ends with."""
+    design = study_runs.load(study.store, study.run_id).design
+    named = dataclasses.replace(design, names={variant: short_name, **design.names})
+    value = json.dumps(dataclasses.asdict(named))
+    mlflow.MlflowClient().set_tag(study.run_id, tag.STUDY, value)
+
+
+def conclude_search(study: OpenStudy, record: SearchRecord, comparison: Comparison | None) -> None:
+    """Print what was found, and log it.
+
+    `comparison` is that of the best trial and the start over fresh seeds; None if there is none.
+    """
+    client, trials = mlflow.MlflowClient(), record.trials
+    report = search_report.markdown(trials, comparison)
+    print(f"\n{report}")
+    if comparison is None:  # otherwise its report has said where to look
+        print(f"\n{study.store.look_at(client.get_run(study.run_id))}")
+    client.log_text(study.run_id, report, "search/search.md")
+    client.log_text(study.run_id, record.csv, "search/trials.csv")
+    client.log_artifact(study.run_id, str(record.journal), "search")
+    best = search_report.best_trial(trials)
+    if best is not None and best.value is not None:
+        client.log_figure(study.run_id, search_report.trials_plot(trials), "search/trials.png")
+        client.log_metric(study.run_id, "search_best", best.value)
+        if (fresh_mean := search_report.fresh_mean(trials, comparison)) is not None:
+            client.log_metric(study.run_id, "search_drop", best.value - fresh_mean)
+    note = client.get_run(study.run_id).data.tags.get(tag.NOTE, "")
+    conclusion = search_report.conclusion(trials, comparison)
+    client.set_tag(study.run_id, tag.NOTE, f"{note}\n\n{conclusion}")
