@@ -117,12 +117,10 @@ def environment(run: Run, folder: Path) -> Path:
 def _install(requirements: Path, folder: Path) -> Path:
     """Return the Python of a new environment with these requirements and no others."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    make = [sys.executable, "-m", "venv", str(folder)]
+    _check("python -m venv", subprocess.run(make, capture_output=True))
     install = [str(python), "-m", "pip", "install", "--no-deps", "-r", str(requirements)]
-    for name, command in {
-        "python -m venv": [sys.executable, "-m", "venv", str(folder)],
-        "pip install": install,
-    }.items():
-        _check(name, subprocess.run(command, capture_output=True))
+    _check("pip install", subprocess.run(install, capture_output=True))
     return python
 
 

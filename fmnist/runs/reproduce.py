@@ -48,21 +48,13 @@ class MetricDifference:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of training again.
+    """What came of training again."""
 
-    Attributes:
-        status: `IDENTICAL`, `WITHIN_TOLERANCE` or `DIFFERENT`.
-        epochs: of the original and of its repetition.
-        first: the first epoch whose weights or metrics differ, counted from 1; None: none does.
-        differences: the largest of each metric, over the epochs that both have.
-        tolerance: relative difference of a metric that passes.
-    """
-
-    status: int
-    epochs: tuple[int, int]
-    first: int | None
-    differences: tuple[MetricDifference, ...]
-    tolerance: float
+    status: int  # IDENTICAL, WITHIN_TOLERANCE or DIFFERENT
+    epochs: tuple[int, int]  # of the original and of its repetition
+    first: int | None  # the first epoch whose weights or metrics differ, from 1; None: none does
+    differences: tuple[MetricDifference, ...]  # the largest of each metric
+    tolerance: float  # relative difference of a metric that passes
 
     @property
     def words(self) -> str:
@@ -80,7 +72,6 @@ class Reproduction:
 
 
 def find_original(run_id: str) -> Run:
-    """Return the run that is to be trained again; refuse one that cannot be compared."""
     run = find_run(run_id)
     if run is None:
         raise ReproductionError(f"run {run_id}: there is no such run in this store")
@@ -94,11 +85,7 @@ def find_original(run_id: str) -> Run:
 
 
 def reproduce(store: Store, original: Run, tolerance: float) -> Reproduction:
-    """Train `original` again, as a new run that is linked to it, and compare the two.
-
-    Raises:
-        FmnistError: if the original did not record what it takes, or if it cannot be trained here.
-    """
+    """Train `original` again, as a new run that is linked to it, and compare the two."""
     expected = _digests(original)
     repeated = find_run(train(_config(store, original), original=original).run_id)
     assert repeated

@@ -35,7 +35,6 @@ def named(store: Store, config: Config, context: JobContext) -> Run:
 
 
 def recorded_config(run: Run, tracking: Tracking) -> Config:
-    """Return the configuration of a run, in its own folder."""
     recorded = config_of_run(run, run.data.tags[tag.FOLDER], tracking.uri)
     return dataclasses.replace(recorded, tracking=tracking)
 

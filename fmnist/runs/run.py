@@ -16,7 +16,7 @@ from fmnist.common.terminal import table
 from fmnist.config.instantiate import instantiate
 from fmnist.config.schema import SCORES, Config
 from fmnist.data.datasets import Dataset
-from fmnist.evidence.predictions import Predictions
+from fmnist.evidence.predictions import VALIDATION, Predictions
 from fmnist.runs import resume
 from fmnist.tracking import run_log, tag
 from fmnist.tracking.job_context import JobContext
@@ -53,21 +53,13 @@ class RunResult:
 
 @dataclass(frozen=True)
 class TrainedRun(RunResult):
-    """A run that was trained now.
+    """A run that was trained now."""
 
-    Attributes:
-        model: a `keras.Model` with the best weights; the last ones if no checkpoint was kept.
-        history: the value of each metric after each epoch.
-        digests: SHA-256 of the `last` and the `best` weights, and of each of the `epochs`.
-        predictions: of the model for the validation part.
-        pruned_after: the epoch after which a search ended the trial; None: it did not.
-    """
-
-    model: Any
-    history: Mapping[str, list[float]]
-    digests: Mapping[str, object]
-    predictions: Predictions
-    pruned_after: int | None
+    model: Any  # a `keras.Model` with the best weights; the last ones if no checkpoint was kept
+    history: Mapping[str, list[float]]  # the value of each metric after each epoch
+    digests: Mapping[str, object]  # SHA-256 of the `last` and `best` weights, and by `epochs`
+    predictions: Predictions  # of the model for the validation part
+    pruned_after: int | None  # the epoch after which a search ended the trial
 
     @property
     def summary(self) -> str:
@@ -86,9 +78,6 @@ def run(
 
     Nothing is tracked before store, data, model and callbacks are known to be good. A run that
     was stopped goes on; a job of a sweep that was finished before is not trained again.
-
-    Raises:
-        FmnistError: if configuration, data or store cannot be used, or if training diverged.
     """
     inputs = prepare(config, context or JobContext(), original)
     earlier = inputs.earlier
@@ -126,17 +115,14 @@ def prepare(config: Config, context: JobContext, original: Run | None) -> RunInp
 
 
 def with_threads(config: Config, context: JobContext) -> Config:
-    """Return the configuration with the number of threads that it leaves open.
-
-    A job beside others has one, however many run at once: its weights depend on the number.
-    """
+    """Return the configuration with the number of threads that it leaves open."""
+    # One beside other jobs, however many run at once: the weights depend on the number.
     default = 1 if context.jobs_at_once else devices.usable_processors()
     training = dataclasses.replace(config.training, threads=config.training.threads or default)
     return dataclasses.replace(config, training=training)
 
 
 def load_dataset(config: Config) -> Dataset:
-    """Load the data set; refuse a batch that is larger than its training part."""
     dataset: Dataset = instantiate("data", config.data)
     if config.training.batch_size > len(dataset.train):
         raise ConfigError(
@@ -161,7 +147,6 @@ def _compared(original: Run, dataset: Dataset) -> str:
 
 
 def train_and_record(inputs: RunInputs, pruner: "Pruner | None") -> TrainedRun:
-    """Train, or go on, while each epoch is tracked; then score and record the result."""
     from fmnist.training import state, trainer
 
     started, folder = time.perf_counter(), Path(inputs.config.output_dir)
@@ -218,12 +203,11 @@ def record(result: TrainedRun, dataset: Dataset) -> None:
     run_log.log_digests(run_id, result.digests)
     run_log.set_tags(run_id, tags)
     log_model(result.model, dataset)
-    run_log.log_predictions(run_id, result.predictions)
+    run_log.log_file(run_id, VALIDATION, result.predictions.save)
     run_log.log_figures(run_id, pictures(result, dataset))
 
 
 def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
-    """Draw the run, by the names of the artifacts."""
     # Only now: the first epoch does not wait for matplotlib.
     from fmnist.reports import class_plots, run_plots
 

@@ -27,20 +27,12 @@ class UndeliveredError(TrackingError):
 
 
 class DeliveryQueue:
-    """Calls tasks one after another in a thread, each until it succeeds.
-
-    Args:
-        timeout: seconds that `flush` and `call` wait for a store that does not answer.
-
-    Attributes:
-        failure: the lasting error that has stopped the thread; None: there is none.
-        heartbeat: called each HEARTBEAT_INTERVAL seconds.
-    """
+    """Calls tasks one after another in a thread, each until it succeeds."""
 
     def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self.failure: Exception | None = None
-        self.heartbeat: Task | None = None
+        self.timeout = timeout  # seconds that `flush` and `call` wait for a store without answer
+        self.failure: Exception | None = None  # a lasting error, which has stopped the thread
+        self.heartbeat: Task | None = None  # called each HEARTBEAT_INTERVAL seconds
         self._tasks: deque[Task] = deque()
         self._last_error: str | None = None  # of the task that is under way
         self._warned = False

@@ -22,11 +22,7 @@ HEARTBEAT_TIMEOUT = 900.0  # seconds without heartbeat after which a process els
 
 @contextmanager
 def run_lock(folder: str) -> Iterator[None]:
-    """Show other processes on this host that the run in `folder` is being made, by one at a time.
-
-    Raises:
-        TrackingError: if another process makes it.
-    """
+    """Let one process at a time make the run in `folder`; others here see that it lives."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     with ExitStack() as lock:
         try:

@@ -34,15 +34,10 @@ MAX_PACKAGES = 8  # that are named
 
 @dataclass(frozen=True)
 class GitState:
-    """What git knows of the code.
+    """What git knows of the code."""
 
-    Attributes:
-        commit: that is checked out; None without git or outside a checkout.
-        patch: the uncommitted changes, with new files that git does not ignore.
-    """
-
-    commit: str | None
-    patch: bytes
+    commit: str | None  # that is checked out; None without git or outside a checkout
+    patch: bytes  # the uncommitted changes, with new files that git does not ignore
 
     @property
     def patch_digest(self) -> str | None:
@@ -78,11 +73,7 @@ def environment() -> dict[str, Any]:
 
 
 def signature(config: Config, fingerprint: str) -> str:
-    """Return a digest that two runs share if they come to the same weights, bit for bit.
-
-    It is the SHA-256 (hexadecimal) of the configuration, the data's `fingerprint`, the code, and
-    the numerics of the machine.
-    """
+    """Return a SHA-256 that two runs share if they come to the same weights, bit for bit."""
     content = [config.params(), fingerprint, code_digest(), devices.numerics()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -23,19 +23,14 @@ from fmnist.training import devices
 
 @dataclass(frozen=True)
 class RunInputs:
-    """All that a run begins with.
-
-    Attributes:
-        earlier: the run itself, if it was started before.
-        original: the run that it repeats.
-    """
+    """All that a run begins with."""
 
     store: Store
     config: Config
     dataset: Dataset
     context: JobContext
-    earlier: Run | None = None
-    original: Run | None = None
+    earlier: Run | None = None  # the run itself, if it was started before
+    original: Run | None = None  # the run that it repeats
 
 
 def origin_tags(inputs: RunInputs) -> dict[str, str]:
@@ -71,7 +66,6 @@ def log_params(inputs: RunInputs, run: Run) -> None:
 
 
 def _choices(run: Run) -> dict[str, str]:
-    """Return what a run chose from each group of conf/."""
     groups = {field.name for field in dataclasses.fields(Config)}
     return {key: value for key, value in run.data.params.items() if key in groups}
 
@@ -106,7 +100,7 @@ def _log_dataset(dataset: Dataset) -> None:
 
 
 def config_of_run(run: Run, output_dir: str, uri: str | None) -> Config:
-    """Make the configuration of a run in `output_dir` of what `run` recorded."""
+    """Read what `run` recorded as the configuration of a run in `output_dir`."""
     return recorded.config_of(_recorded_config(run), output_dir, uri)
 
 

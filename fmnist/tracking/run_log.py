@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from fmnist.evidence.predictions import VALIDATION, Predictions
 from fmnist.tracking import tag
 
 if TYPE_CHECKING:
@@ -39,10 +38,6 @@ def log_file(run_id: str, name: str, write: Callable[[Path], object]) -> None:
         path = Path(folder, PurePosixPath(name).name)
         write(path)
         MlflowClient().log_artifact(run_id, str(path), str(PurePosixPath(name).parent))
-
-
-def log_predictions(run_id: str, predictions: Predictions) -> None:
-    log_file(run_id, VALIDATION, predictions.save)
 
 
 def log_digests(run_id: str, digests: Mapping[str, Any]) -> None:

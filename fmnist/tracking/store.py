@@ -59,11 +59,7 @@ def open_store(config: Tracking) -> Store:
     """Make sure that the store answers and has the experiment, before anything is trained.
 
     A new SQLite database is set up by one process while others wait: MLflow's own set-up fails
-    when two processes do it at once. A server gets a few seconds to answer instead of MLflow's
-    four minutes.
-
-    Raises:
-        TrackingError: if the store cannot be reached, read or written.
+    when two processes do it at once.
     """
     uri = address_of(config.uri)
     with reached(uri):
@@ -79,9 +75,6 @@ def existing_store(experiment: str | None) -> Store:
     """Open the store of `MLFLOW_TRACKING_URI`, else the one beside train.py; create nothing.
 
     `experiment` is a name; None if only the ids of runs are used.
-
-    Raises:
-        TrackingError: if there is no such store or experiment, or if it cannot be read.
     """
     uri = existing_uri()
     with reached(uri):
@@ -104,11 +97,10 @@ def find_or_create_experiment(uri: str, name: str) -> str:
         folder = artifact_folder(uri)
         try:
             return client.create_experiment(name, folder.as_uri() if folder else None)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        except MlflowException:
             experiment = client.get_experiment_by_name(name)
-            assert experiment is not None
+            if experiment is None:  # it was no other process that made it meanwhile
+                raise
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise TrackingError(
             f"experiment {name}: was deleted; choose another name, or restore it: "
@@ -122,13 +114,7 @@ def experiment_name(run: Run) -> str:
 
 
 def search(store: Store, condition: str = "", latest: int = sys.maxsize) -> list[Run]:
-    """Return the runs of the experiment that fulfil MLflow's `condition`, in order of their start.
-
-    There are at most `latest`, those that began last.
-
-    Raises:
-        TrackingError: if the condition is invalid.
-    """
+    """Return the `latest` runs that fulfil MLflow's `condition`, in order of their start."""
     try:
         runs: list[Run] = mlflow.search_runs(
             [store.experiment_id],

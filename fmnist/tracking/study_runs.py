@@ -36,11 +36,6 @@ class StudyRuns:
 
 
 def load(store: Store, run_id: str) -> StudyRuns:
-    """Load the study with the run `run_id`.
-
-    Raises:
-        TrackingError: if there is no such run, or if it is no study.
-    """
     try:
         study = mlflow.get_run(run_id)
     except MlflowException as error:
@@ -63,12 +58,10 @@ def _job_number(run: Run) -> int:
 
 
 def runs_of(store: Store, condition: str | None) -> list[RunSummary]:
-    """Return the runs that are evidence, of the experiment's that fulfil MLflow's `condition`."""
     return evidence_runs(search(store, condition or ""))
 
 
 def evidence_runs(runs: Iterable[Run]) -> list[RunSummary]:
-    """Return those of the runs that trained and are evidence."""
     return [
         run_summary(run)
         for run in runs
