@@ -68,7 +68,7 @@ MOMENTS = ("", *(f"^epoch +{epoch}/" for epoch in range(1, 10)), TRAINED, TRAINE
 CHOSEN = (  # function, its call, and whether the process dies before or after it
     ("shutil:copy2", 2, "after"),  # half of the run's inputs are logged
     ("zipfile:ZipFile.writestr", 4, "before"),  # half a checkpoint is written
-    ("fmnist.files:os.fsync", 5, "before"),  # a checkpoint is whole, but not in its place
+    ("fmnist.common.files:os.fsync", 5, "before"),  # a checkpoint is whole, but not in its place
     ("pathlib:Path.replace", 5, "after"),  # between checkpoint and snapshot
     ("numpy.lib.format:write_array", 150, "before"),  # half a snapshot is written
     ("pathlib:Path.replace", 6, "after"),  # between snapshot and report
@@ -79,8 +79,8 @@ CHOSEN = (  # function, its call, and whether the process dies before or after i
     ("mlflow:MlflowClient.log_outputs", 1, "after"),  # an empty model
     ("mlflow:MlflowClient.log_model_artifacts", 1, "before"),
     ("mlflow:MlflowClient.finalize_logged_model", 1, "before"),  # a model that nobody called ready
-    ("fmnist.tracking:log_predictions", 1, "before"),
-    ("mlflow:log_figure", 2, "before"),
+    ("fmnist.evidence.predictions:Predictions.save", 1, "before"),
+    ("mlflow:MlflowClient.log_figure", 2, "before"),
     ("mlflow:MlflowClient.set_terminated", 1, "before"),  # all is there but the status
 )
 

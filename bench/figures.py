@@ -30,7 +30,7 @@ from fmnist.config.instantiate import instantiate  # noqa: E402
 from fmnist.inference.predict import PICTURE  # noqa: E402
 from fmnist.registry.decision_log import all_decisions, changes  # noqa: E402
 from fmnist.tracking import tag, ui_pages  # noqa: E402
-from fmnist.tracking.run_config import data_of_run  # noqa: E402
+from fmnist.tracking.run_inputs import data_of_run  # noqa: E402
 from fmnist.tracking.store import Store, existing_store, search  # noqa: E402
 
 DOCS = PROJECT / "docs"

@@ -163,7 +163,7 @@ def resumed(uri: str) -> dict[str, float]:
         began = time.perf_counter()
         found = resume.of_study(store, latest, config, dataset)
         times.append(time.perf_counter() - began)
-        assert found and found.finished
+        assert found and found.info.status == "FINISHED"
     return {"seconds": statistics.median(times), "MB": peak()}
 
 

@@ -18,10 +18,10 @@ from fmnist.data import download, idx_files
 from fmnist.registry import commit
 from fmnist.registry.decision_log import find_decision_log
 from fmnist.runs import checkout, resume
-from fmnist.tracking import database, store_checks, tag
+from fmnist.tracking import store_checks, tag
 from fmnist.tracking.heartbeat import HEARTBEAT_TIMEOUT
 from fmnist.tracking.retry import STORE_ERRORS
-from fmnist.tracking.run_config import config_of_run
+from fmnist.tracking.run_inputs import config_of_run
 from fmnist.tracking.store import Run, Store, existing_store, search
 from fmnist.tracking.store_checks import KILLED, RUNNING
 from fmnist.tracking.store_uri import existing_uri, reached, without_password
@@ -87,13 +87,13 @@ def schema_findings(uri: str) -> Iterator[Finding]:
     if uri.startswith("http"):  # a server migrates its own
         return
     with reached(uri):
-        here, there = database.version_here(), database.version_there(uri)
+        here, there = store_checks.version_here(), store_checks.version_there(uri)
     if there in (here, None):
         return
     problem = f"made for MLflow's version {there}, but here is {here}"
-    if database.is_older(there):
+    if store_checks.is_older(there):
         remedy = "MLflow migrates it when it connects; --fix does, and copies a SQLite file before"
-        yield Finding(problem, remedy, partial(database.migrate, uri))
+        yield Finding(problem, remedy, partial(store_checks.migrate, uri))
     else:
         yield Finding(problem, "a newer MLflow made it: install that one, or choose another store")
 

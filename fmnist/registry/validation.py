@@ -21,7 +21,7 @@ from fmnist.registry.safe_loading import has_our_code, load_pyfunc
 from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
 from fmnist.tracking.model import SHOWN, verified
-from fmnist.tracking.run_config import data_of_run
+from fmnist.tracking.run_inputs import data_of_run
 from fmnist.tracking.store import if_there
 
 

@@ -17,7 +17,7 @@ from fmnist.common.files import file_lock, is_held
 from fmnist.common.startup import environment_of_child
 from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
-from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, git_state, installed, short_digest
+from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, GitState, git_state, installed
 from fmnist.tracking.store import Run
 
 PREFIX, WORKTREE, LOCK = "fmnist-checkout-", "worktree", "running.lock"
@@ -77,7 +77,7 @@ def worktree(run: Run, folder: str) -> Iterator[Path]:
 
 def _recorded_patch(run: Run) -> bytes:
     patch = artifact(run.info.run_id, CHANGES) or b""
-    if (short_digest(patch) if patch else None) != run.data.tags.get(tag.PATCH):
+    if GitState(None, patch).patch_digest != run.data.tags.get(tag.PATCH):
         raise ReproductionError(f"run {run.info.run_id}: its uncommitted.diff was altered")
     return patch
 
@@ -94,7 +94,6 @@ def abandoned() -> list[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove the folder of a checkout."""
     _git("worktree", "remove", "--force", str(folder / WORKTREE))
     shutil.rmtree(folder, ignore_errors=True)
     _git("worktree", "prune")
@@ -118,12 +117,10 @@ def environment(run: Run, folder: Path) -> Path:
 def _install(requirements: Path, folder: Path) -> Path:
     """Return the Python of a new environment with these requirements and no others."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    make = [sys.executable, "-m", "venv", str(folder)]
+    _check("python -m venv", subprocess.run(make, capture_output=True))
     install = [str(python), "-m", "pip", "install", "--no-deps", "-r", str(requirements)]
-    for name, command in {
-        "python -m venv": [sys.executable, "-m", "venv", str(folder)],
-        "pip install": install,
-    }.items():
-        _check(name, subprocess.run(command, capture_output=True))
+    _check("pip install", subprocess.run(install, capture_output=True))
     return python
 
 

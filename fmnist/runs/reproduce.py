@@ -14,7 +14,7 @@ from fmnist.config.schema import EPOCH_METRICS, Config, Tracking
 from fmnist.runs.run import run as train
 from fmnist.tracking import run_log, tag
 from fmnist.tracking.artifacts import artifact, metric_history
-from fmnist.tracking.run_config import config_of_run
+from fmnist.tracking.run_inputs import config_of_run
 from fmnist.tracking.run_log import DIGESTS
 from fmnist.tracking.store import Run, Store, experiment_name, find_run
 
@@ -48,25 +48,16 @@ class MetricDifference:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of training again.
+    """What came of training again."""
 
-    Attributes:
-        status: `IDENTICAL`, `WITHIN_TOLERANCE` or `DIFFERENT`.
-        epochs: of the original and of its repetition.
-        first: the first epoch whose weights or metrics differ, counted from 1; None: none does.
-        differences: the largest of each metric, over the epochs that both have.
-        tolerance: relative difference of a metric that passes.
-    """
-
-    status: int
-    epochs: tuple[int, int]
-    first: int | None
-    differences: tuple[MetricDifference, ...]
-    tolerance: float
+    status: int  # IDENTICAL, WITHIN_TOLERANCE or DIFFERENT
+    epochs: tuple[int, int]  # of the original and of its repetition
+    first: int | None  # the first epoch whose weights or metrics differ, from 1; None: none does
+    differences: tuple[MetricDifference, ...]  # the largest of each metric
+    tolerance: float  # relative difference of a metric that passes
 
     @property
     def words(self) -> str:
-        """The verdict with its reason."""
         verdict = VERDICTS[self.status]
         if self.status == IDENTICAL:
             return f"{verdict}: weights and metrics of every epoch ({self.epochs[0]})"
@@ -81,7 +72,6 @@ class Reproduction:
 
 
 def find_original(run_id: str) -> Run:
-    """Return the run that is to be trained again; refuse one that cannot be compared."""
     run = find_run(run_id)
     if run is None:
         raise ReproductionError(f"run {run_id}: there is no such run in this store")
@@ -95,17 +85,12 @@ def find_original(run_id: str) -> Run:
 
 
 def reproduce(store: Store, original: Run, tolerance: float) -> Reproduction:
-    """Train `original` again, as a new run that is linked to it, and compare the two.
-
-    Raises:
-        FmnistError: if the original did not record what it takes, or if it cannot be trained here.
-    """
+    """Train `original` again, as a new run that is linked to it, and compare the two."""
     expected = _digests(original)
     repeated = find_run(train(_config(store, original), original=original).run_id)
     assert repeated
-    comparing = Repetition(original, repeated, expected, _digests(repeated))
-    reproduction = compare(comparing, tolerance)
-    _log(comparing, reproduction)
+    reproduction = compare(original, repeated, expected, _digests(repeated), tolerance)
+    _log(original, repeated, reproduction)
     return reproduction
 
 
@@ -130,55 +115,47 @@ def _digests(run: Run) -> dict[str, Any]:
     return digests
 
 
-@dataclass(frozen=True)
-class Repetition:
-    """Two runs that should be the same, and the digests that each recorded."""
-
-    original: Run
-    repeated: Run
-    expected: Mapping[str, Any]
-    digests: Mapping[str, Any]
-
-
-def compare(runs: Repetition, tolerance: float) -> Reproduction:
+def compare(
+    original: Run,
+    repeated: Run,
+    expected: Mapping[str, Any],
+    digests: Mapping[str, Any],
+    tolerance: float,
+) -> Reproduction:
     """Compare two runs by the digests, and where these differ by the metrics."""
-    then, now = runs.expected["epochs"], runs.digests["epochs"]
+    then, now = expected["epochs"], digests["epochs"]
     epochs = (len(then), len(now))
-    if runs.expected == runs.digests:
+    if expected == digests:
         return Reproduction(IDENTICAL, epochs, None, (), tolerance)
     pairs = enumerate(zip(then, now, strict=False))
     same = next((i for i, (first, second) in pairs if first != second), min(epochs))
     if same == max(epochs):
         return Reproduction(DIFFERENT, epochs, None, (), tolerance)
-    differences = tuple(_largest(runs, metric) for metric in EPOCH_METRICS)
+    differences = tuple(_largest(original, repeated, metric) for metric in EPOCH_METRICS)
     passes = epochs[0] == epochs[1] and all(d.relative <= tolerance for d in differences)
     status = WITHIN_TOLERANCE if passes else DIFFERENT
     return Reproduction(status, epochs, same + 1, differences, tolerance)
 
 
-def _largest(runs: Repetition, metric: str) -> MetricDifference:
-    original_id = runs.original.info.run_id
-    then = metric_history(original_id, metric)
-    now = metric_history(runs.repeated.info.run_id, metric)
+def _largest(original: Run, repeated: Run, metric: str) -> MetricDifference:
+    then, now = (metric_history(run.info.run_id, metric) for run in (original, repeated))
     common = sorted(then.keys() & now.keys())
     if not common:
-        raise ReproductionError(f"run {original_id}: has no {metric} to compare with")
+        raise ReproductionError(f"run {original.info.run_id}: has no {metric} to compare with")
     differences = [MetricDifference(metric, epoch, then[epoch], now[epoch]) for epoch in common]
     return max(differences, key=lambda difference: difference.relative)
 
 
-def _log(runs: Repetition, reproduction: Reproduction) -> None:
-    """Record in the new run what came of it."""
-    original, repeated_id = runs.original, runs.repeated.info.run_id
-    verdict, note = VERDICTS[reproduction.status], runs.repeated.data.tags[tag.NOTE]
+def _log(original: Run, repeated: Run, reproduction: Reproduction) -> None:
+    run_id = repeated.info.run_id
+    verdict, note = VERDICTS[reproduction.status], repeated.data.tags[tag.NOTE]
     page = f"#/experiments/{original.info.experiment_id}/runs/{original.info.run_id}"
     linked = f"{note}\n\nReproduces [{original.info.run_name}]({page}): {reproduction.words}"
-    run_log.set_tags(repeated_id, {tag.REPRODUCTION: verdict, tag.NOTE: linked})
-    run_log.log_json(repeated_id, asdict(reproduction) | {"verdict": verdict}, "reproduction.json")
+    run_log.set_tags(run_id, {tag.REPRODUCTION: verdict, tag.NOTE: linked})
+    run_log.log_json(run_id, asdict(reproduction) | {"verdict": verdict}, "reproduction.json")
 
 
 def as_table(reproduction: Reproduction) -> str:
-    """Return the largest difference of each metric as a table."""
     rows = [
         [d.metric, str(d.epoch), f"{d.original:.6g}", f"{d.here:.6g}", f"{d.relative:.2g}"]
         for d in reproduction.differences

@@ -3,38 +3,23 @@
 import dataclasses
 import logging
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from fmnist.common.errors import ConfigError
-from fmnist.config.schema import Config, rebased
+from fmnist.config.schema import Config, Tracking, rebased
 from fmnist.data.datasets import Dataset
 from fmnist.tracking import tag
 from fmnist.tracking.heartbeat import LOCK, is_alive
 from fmnist.tracking.job_context import JobContext
-from fmnist.tracking.provenance import signature
-from fmnist.tracking.run_config import config_of_run
-from fmnist.tracking.run_differences import run_differences
+from fmnist.tracking.provenance import run_differences, signature
+from fmnist.tracking.run_inputs import config_of_run
 from fmnist.tracking.store import Run, Store, find_run, search
 from fmnist.tracking.store_uri import without_password
 
 ALLOWED_OVERRIDES = ("resume=", "tracking.")  # beside `resume=`
 
 
-@dataclass(frozen=True)
-class ResumableRun:
-    """A run that was started before, and its configuration, in its own folder."""
-
-    run: Run
-    config: Config
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return bool(self.run.info.status == "FINISHED")
-
-
-def named(store: Store, config: Config, context: JobContext) -> ResumableRun:
+def named(store: Store, config: Config, context: JobContext) -> Run:
     """Return the run that `resume=` names; refuse one that cannot go on here."""
     key = f"resume={config.resume}"
     overrides = [o for o in context.overrides if not o.lstrip("+").startswith(ALLOWED_OVERRIDES)]
@@ -46,8 +31,12 @@ def named(store: Store, config: Config, context: JobContext) -> ResumableRun:
         raise ConfigError(f"{key}: there is no such run in this store ({uri})")
     if reason := resume_blocker(run):
         raise ConfigError(f"{key}: {reason}")
-    recorded = config_of_run(run, run.data.tags[tag.FOLDER], config.tracking.uri)
-    return ResumableRun(run, dataclasses.replace(recorded, tracking=config.tracking))
+    return run
+
+
+def recorded_config(run: Run, tracking: Tracking) -> Config:
+    recorded = config_of_run(run, run.data.tags[tag.FOLDER], tracking.uri)
+    return dataclasses.replace(recorded, tracking=tracking)
 
 
 def resume_blocker(run: Run, here: str | None = None) -> str | None:
@@ -72,10 +61,9 @@ def resume_blocker(run: Run, here: str | None = None) -> str | None:
     return None
 
 
-def check_same(earlier: ResumableRun, dataset: Dataset) -> None:
+def check_same(run: Run, config: Config, dataset: Dataset) -> None:
     """Refuse to go on with other data, code or libraries than the run began with."""
-    run = earlier.run
-    if signature(earlier.config, dataset.fingerprint) != run.data.tags[tag.SIGNATURE]:
+    if signature(config, dataset.fingerprint) != run.data.tags[tag.SIGNATURE]:
         differences = run_differences(run, dataset) or ["its configuration"]
         raise ConfigError(
             f"resume={run.info.run_id}: would not come to the same weights: "
@@ -100,15 +88,15 @@ def log_into(folder: Path, context: JobContext) -> None:
         shutil.rmtree(new_folder)
 
 
-def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> ResumableRun | None:
+def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> Run | None:
     """Return the run of a study that is the same as `config`: finished, else one that can go on."""
     digest = signature(config, dataset.fingerprint)
     runs = search(store, f"tags.{tag.SIGNATURE} = '{digest}' AND tags.{tag.PARENT} = '{study}'")
-    for run in runs:
-        if run.info.status == "FINISHED":
-            return ResumableRun(run, config)
-    for run in runs:
-        if resume_blocker(run, config.output_dir) is None:
-            values = rebased(vars(config), config.output_dir, run.data.tags[tag.FOLDER])
-            return ResumableRun(run, Config(**values))
-    return None
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    resumable = (run for run in runs if resume_blocker(run, config.output_dir) is None)
+    return finished[0] if finished else next(resumable, None)
+
+
+def in_folder_of(run: Run, config: Config) -> Config:
+    """Return `config` with its paths in the folder of `run`."""
+    return Config(**rebased(vars(config), config.output_dir, run.data.tags[tag.FOLDER]))

@@ -16,13 +16,13 @@ from fmnist.common.terminal import table
 from fmnist.config.instantiate import instantiate
 from fmnist.config.schema import SCORES, Config
 from fmnist.data.datasets import Dataset
-from fmnist.evidence.predictions import Predictions
+from fmnist.evidence.predictions import VALIDATION, Predictions
 from fmnist.runs import resume
 from fmnist.tracking import run_log, tag
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.model import log_model
+from fmnist.tracking.provenance import run_differences
 from fmnist.tracking.retry import call_with_retry
-from fmnist.tracking.run_differences import run_differences
 from fmnist.tracking.run_inputs import RunInputs
 from fmnist.tracking.store import Run, open_store
 from fmnist.tracking.tracked_run import tracked_run
@@ -53,21 +53,13 @@ class RunResult:
 
 @dataclass(frozen=True)
 class TrainedRun(RunResult):
-    """A run that was trained now.
+    """A run that was trained now."""
 
-    Attributes:
-        model: a `keras.Model` with the best weights; the last ones if no checkpoint was kept.
-        history: the value of each metric after each epoch.
-        digests: SHA-256 of the `last` and the `best` weights, and of each of the `epochs`.
-        predictions: of the model for the validation part.
-        pruned_after: the epoch after which a search ended the trial; None: it did not.
-    """
-
-    model: Any
-    history: Mapping[str, list[float]]
-    digests: Mapping[str, object]
-    predictions: Predictions
-    pruned_after: int | None
+    model: Any  # a `keras.Model` with the best weights; the last ones if no checkpoint was kept
+    history: Mapping[str, list[float]]  # the value of each metric after each epoch
+    digests: Mapping[str, object]  # SHA-256 of the `last` and `best` weights, and by `epochs`
+    predictions: Predictions  # of the model for the validation part
+    pruned_after: int | None  # the epoch after which a search ended the trial
 
     @property
     def summary(self) -> str:
@@ -86,9 +78,6 @@ def run(
 
     Nothing is tracked before store, data, model and callbacks are known to be good. A run that
     was stopped goes on; a job of a sweep that was finished before is not trained again.
-
-    Raises:
-        FmnistError: if configuration, data or store cannot be used, or if training diverged.
     """
     inputs = prepare(config, context or JobContext(), original)
     earlier = inputs.earlier
@@ -106,35 +95,34 @@ def prepare(config: Config, context: JobContext, original: Run | None) -> RunInp
     # The store of a sweep was there when the sweep began: a job waits for it.
     timeout = config.tracking.timeout if context.study_run_id else 0
     store = call_with_retry(lambda: open_store(config.tracking), timeout)
-    earlier = resume.named(store, config, context) if config.resume is not None else None
-    config = with_threads(earlier.config if earlier else config, context)
+    earlier = None
+    if config.resume is not None:
+        earlier = resume.named(store, config, context)
+        config = resume.recorded_config(earlier, config.tracking)
+    config = with_threads(config, context)
     dataset = load_dataset(config)
     start_tensorflow(config)
     if original:
         log.info(_compared(original, dataset))
     if earlier:
-        resume.check_same(earlier, dataset)
+        resume.check_same(earlier, config, dataset)
         resume.log_into(Path(config.output_dir), context)
     elif study := context.study_run_id:
         find = partial(resume.of_study, store, study, config, dataset)
         earlier = call_with_retry(find, timeout)
-    if earlier:
-        return RunInputs(store, earlier.config, dataset, context, earlier.run, original)
-    return RunInputs(store, config, dataset, context, original=original)
+        config = resume.in_folder_of(earlier, config) if earlier else config
+    return RunInputs(store, config, dataset, context, earlier, original)
 
 
 def with_threads(config: Config, context: JobContext) -> Config:
-    """Return the configuration with the number of threads that it leaves open.
-
-    A job beside others has one, however many run at once: its weights depend on the number.
-    """
+    """Return the configuration with the number of threads that it leaves open."""
+    # One beside other jobs, however many run at once: the weights depend on the number.
     default = 1 if context.jobs_at_once else devices.usable_processors()
     training = dataclasses.replace(config.training, threads=config.training.threads or default)
     return dataclasses.replace(config, training=training)
 
 
 def load_dataset(config: Config) -> Dataset:
-    """Load the data set; refuse a batch that is larger than its training part."""
     dataset: Dataset = instantiate("data", config.data)
     if config.training.batch_size > len(dataset.train):
         raise ConfigError(
@@ -153,14 +141,12 @@ def start_tensorflow(config: Config) -> None:
 
 
 def _compared(original: Run, dataset: Dataset) -> str:
-    """Return in what the original differs from what is here."""
     same = "code, libraries, machine and data are the same"
     lines = run_differences(original, dataset) or [same]
     return "\n".join(f"run {original.info.run_id}: {line}" for line in lines)
 
 
 def train_and_record(inputs: RunInputs, pruner: "Pruner | None") -> TrainedRun:
-    """Train, or go on, while each epoch is tracked; then score and record the result."""
     from fmnist.training import state, trainer
 
     started, folder = time.perf_counter(), Path(inputs.config.output_dir)
@@ -217,12 +203,11 @@ def record(result: TrainedRun, dataset: Dataset) -> None:
     run_log.log_digests(run_id, result.digests)
     run_log.set_tags(run_id, tags)
     log_model(result.model, dataset)
-    run_log.log_predictions(run_id, result.predictions)
+    run_log.log_file(run_id, VALIDATION, result.predictions.save)
     run_log.log_figures(run_id, pictures(result, dataset))
 
 
 def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
-    """Draw the run, by the names of the artifacts."""
     # Only now: the first epoch does not wait for matplotlib.
     from fmnist.reports import class_plots, run_plots
 
@@ -239,7 +224,6 @@ def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
 
 
 def score_table(result: TrainedRun) -> str:
-    """Return the scores of the best and the last weights as a table."""
     epochs = {"best": result.scores.get("best_epoch"), "last": len(result.history["loss"])}
     rows = [
         [f"{weights} (epoch {epoch})", *(result.scores[f"{weights}_{name}"] for name in SCORES)]

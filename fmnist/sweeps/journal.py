@@ -16,7 +16,7 @@ from fmnist.sweeps.job_state import JobState
 from fmnist.sweeps.search_space import SearchSpace, as_typed
 
 if TYPE_CHECKING:
-    from fmnist.tracking.search_results import SearchRecord
+    from fmnist.tracking.study_comparison import SearchRecord
     from fmnist.training.callbacks import Pruner
 
 JOURNAL = "search.journal"  # in the folder of the sweep
@@ -113,7 +113,7 @@ def better_trial(study: optuna.Study) -> FrozenTrial | None:
 def read(folder: str) -> "SearchRecord":
     """Return what the journal of the sweep in `folder` holds, as plain data."""
     from fmnist.reports import search_report  # only now: a job does not wait for Matplotlib
-    from fmnist.tracking.search_results import SearchRecord
+    from fmnist.tracking.study_comparison import SearchRecord
 
     study = open_study(folder)
     trials = [

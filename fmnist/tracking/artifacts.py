@@ -17,8 +17,6 @@ from fmnist.evidence.predictions import VALIDATION, Predictions
 if TYPE_CHECKING:  # it brings scipy.stats, which no training needs
     from fmnist.evidence.comparison import Comparison
 
-CURVES = ("val_loss", "val_accuracy")
-
 
 def artifact(run_id: str, name: str) -> bytes | None:
     """Return the content of a run's file `name`; None if the run logged no such file."""
@@ -35,13 +33,13 @@ def histories(comparison: "Comparison") -> dict[str, dict[str, NDArray[np.float6
     """Return `val_loss` and `val_accuracy` (seeds, epochs); NaN where a run has stopped before."""
     return {
         variant.name: {
-            metric: padded(
+            metric: _padded(
                 [
-                    np.array(list(metric_history(run_id, metric).values()))
-                    for run_id in variant.run_ids.values()
+                    np.array([*metric_history(run, metric).values()])
+                    for run in variant.run_ids.values()
                 ]
             )
-            for metric in CURVES
+            for metric in ("val_loss", "val_accuracy")
         }
         for variant in comparison.variants
         if variant.run_ids
@@ -54,15 +52,20 @@ def health(comparison: "Comparison") -> dict[str, NDArray[np.float64]]:
     A variant whose runs have different numbers of layers has none.
     """
     by_variant = {}
-    for name, contents in _artifacts(comparison, TABLE).items():
-        tables = [json.loads(content) for content in contents.values()]
-        columns = [tables[0]["columns"].index(quantity) for quantity in QUANTITIES]
-        layers = [len({row[1] for row in table["data"]}) for table in tables]
-        if len(set(layers)) == 1:
-            arrays = [[[row[c] for c in columns] for row in table["data"]] for table in tables]
-            shape = (-1, layers[0], len(QUANTITIES))
-            by_variant[name] = padded([np.array(array, float).reshape(shape) for array in arrays])
+    for name, files in _artifacts(comparison, TABLE).items():
+        tables = [_health_of_run(content) for content in files.values()]
+        if len({table.shape[1] for table in tables}) == 1:
+            by_variant[name] = _padded(tables)
     return by_variant
+
+
+def _health_of_run(content: bytes) -> NDArray[np.float64]:
+    """Parse the layer health of a run to an array (epochs + 1, layers, quantities)."""
+    table = json.loads(content)
+    columns = [table["columns"].index(quantity) for quantity in QUANTITIES]
+    values = [[row[column] for column in columns] for row in table["data"]]
+    layers = len({row[1] for row in table["data"]})
+    return np.array(values, float).reshape(-1, layers, len(QUANTITIES))
 
 
 def predictions(comparison: "Comparison") -> dict[str, dict[int, Predictions]]:
@@ -97,17 +100,16 @@ def _artifacts(comparison: "Comparison", name: str) -> dict[str, dict[int, bytes
 
 
 def _content(uri: str, name: str) -> bytes | None:
-    """Return the content of the file `name` among the artifacts at `uri`, if it is there."""
-    parent = str(PurePosixPath(name).parent)
-    listed = get_artifact_repository(uri).list_artifacts(None if parent == "." else parent)
+    folder = str(PurePosixPath(name).parent)
+    listed = get_artifact_repository(uri).list_artifacts(None if folder == "." else folder)
     if name not in {file.path for file in listed}:
         return None
-    with TemporaryDirectory() as folder:
-        path = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{name}", dst_path=folder)
+    with TemporaryDirectory() as copy:
+        path = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{name}", dst_path=copy)
         return Path(path).read_bytes()
 
 
-def padded(arrays: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _padded(arrays: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Stack arrays (n, ...) of different n to (arrays, longest n, ...), NaN behind the shorter."""
     longest = max(map(len, arrays))
     stacked = np.full((len(arrays), longest, *arrays[0].shape[1:]), np.nan)

@@ -11,9 +11,6 @@ from collections.abc import Callable
 from threading import Condition, Thread
 from typing import TypeVar
 
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
-
 from fmnist.common.errors import TrackingError, one_line
 from fmnist.tracking.retry import call_with_retry, is_transient
 
@@ -29,25 +26,13 @@ class UndeliveredError(TrackingError):
     """The store did not answer in time."""
 
 
-class RejectedError(TrackingError):
-    """The store refused what was sent, and will refuse it again."""
-
-
 class DeliveryQueue:
-    """Calls tasks one after another in a thread, each until it succeeds.
-
-    Args:
-        timeout: seconds that `flush` and `call` wait for a store that does not answer.
-
-    Attributes:
-        failure: the lasting error that has stopped the thread; None: there is none.
-        heartbeat: called each HEARTBEAT_INTERVAL seconds.
-    """
+    """Calls tasks one after another in a thread, each until it succeeds."""
 
     def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self.failure: Exception | None = None
-        self.heartbeat: Task | None = None
+        self.timeout = timeout  # seconds that `flush` and `call` wait for a store without answer
+        self.failure: Exception | None = None  # a lasting error, which has stopped the thread
+        self.heartbeat: Task | None = None  # called each HEARTBEAT_INTERVAL seconds
         self._tasks: deque[Task] = deque()
         self._last_error: str | None = None  # of the task that is under way
         self._warned = False
@@ -88,11 +73,11 @@ class DeliveryQueue:
         """Call `task` in this thread, after all others; raises what `flush` raises."""
         self.flush()
         try:
-            return self._call(task, self.timeout, self._warn)
+            return self._call(task, self.timeout)
         except Exception as error:
             if is_transient(error):
                 raise UndeliveredError(one_line(error)[:300]) from error
-            raise rejection(error)  # noqa: B904  most often it is the same error
+            raise
 
     def close(self) -> None:
         """End the thread when no task is left, or when the store does not answer."""
@@ -100,12 +85,23 @@ class DeliveryQueue:
             self._open = False
             self._changed.notify_all()
 
-    def _call(
-        self, task: Callable[[], Result], timeout: float, on_retry: Callable[[Exception], None]
-    ) -> Result:
-        result = call_with_retry(task, timeout, on_retry)
+    def _call(self, task: Callable[[], Result], timeout: float) -> Result:
+        result = call_with_retry(task, timeout, self._on_retry)
         self._last_error = None
         return result
+
+    def _on_retry(self, error: Exception) -> None:
+        """Warn once; not at a first error, after which another attempt often succeeds."""
+        again = self._last_error is not None
+        self._last_error = one_line(error)[:300]
+        if again and not self._warned:
+            self._warned = True
+            log.warning(
+                "the tracking store does not answer; training goes on, what it logs is kept: %s",
+                self._last_error,
+            )
+        if not self._open:
+            raise error
 
     def _deliver(self) -> None:
         due = time.monotonic() + HEARTBEAT_INTERVAL
@@ -113,13 +109,15 @@ class DeliveryQueue:
             while self._wait_for_task():
                 if self.heartbeat and time.monotonic() > due:
                     due = time.monotonic() + HEARTBEAT_INTERVAL
-                    self._call(self.heartbeat, math.inf, self._on_retry)
+                    self._call(self.heartbeat, math.inf)
                 if self._tasks:
-                    self._call(self._tasks[0], math.inf, self._on_retry)
-                    self._remove_first()
+                    self._call(self._tasks[0], math.inf)
+                    with self._changed:
+                        self._tasks.popleft()
+                        self._changed.notify_all()
         except Exception as error:  # raised again in the thread that trains
             with self._changed:
-                self.failure = rejection(error)
+                self.failure = error
                 self._changed.notify_all()
 
     def _wait_for_task(self) -> bool:
@@ -127,32 +125,3 @@ class DeliveryQueue:
         with self._changed:
             self._changed.wait_for(lambda: self._tasks or not self._open, HEARTBEAT_INTERVAL)
             return bool(self._tasks) or self._open
-
-    def _remove_first(self) -> None:
-        with self._changed:
-            self._tasks.popleft()
-            self._changed.notify_all()
-
-    def _on_retry(self, error: Exception) -> None:
-        self._warn(error)
-        if not self._open:
-            raise error
-
-    def _warn(self, error: Exception) -> None:
-        """Warn once; not at a first error, after which another attempt often succeeds."""
-        again, self._last_error = self._last_error is not None, one_line(error)[:300]
-        if again and not self._warned:
-            self._warned = True
-            log.warning(
-                "the tracking store does not answer; training goes on, what it logs is kept: %s",
-                self._last_error,
-            )
-
-
-def rejection(error: Exception) -> Exception:
-    """Return a lasting error of the store as one that the user can read, any other as it is."""
-    if not isinstance(error, MlflowException | SQLAlchemyError):
-        return error
-    rejected = RejectedError(one_line(error)[:300])
-    rejected.__cause__ = error
-    return rejected

@@ -22,11 +22,7 @@ HEARTBEAT_TIMEOUT = 900.0  # seconds without heartbeat after which a process els
 
 @contextmanager
 def run_lock(folder: str) -> Iterator[None]:
-    """Show other processes on this host that the run in `folder` is being made, by one at a time.
-
-    Raises:
-        TrackingError: if another process makes it.
-    """
+    """Let one process at a time make the run in `folder`; others here see that it lives."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     with ExitStack() as lock:
         try:
@@ -47,7 +43,7 @@ def process_tags(folder: str) -> dict[str, str]:
 
 
 def status(run: Run) -> str:
-    """Return MLflow's status of a run, or that it was interrupted."""
+    """Return MLflow's status of a run, or INTERRUPTED."""
     ended = run.info.status != "RUNNING"
     return str(run.info.status) if ended or is_alive(run) else INTERRUPTED
 
@@ -67,7 +63,6 @@ def is_alive(run: Run) -> bool:
 
 
 def send_heartbeat(run_ids: Sequence[str]) -> None:
-    """Tell the store that the process that makes these runs lives."""
     for run_id in run_ids:
         mlflow.MlflowClient().set_tag(run_id, tag.HEARTBEAT, _now())
 

@@ -24,7 +24,6 @@ from fmnist.tracking import tag
 from fmnist.tracking.store import if_there
 from fmnist.training import devices
 
-INPUT_EXAMPLES = 2
 LOADER = "served_model"  # the module of fmnist/training that is saved with each model
 SHOWN = 12  # digits of a digest
 REQUIRED = ("tensorflow", "keras", "numpy")
@@ -35,7 +34,6 @@ class NamedKerasFlavor:
 
     @staticmethod
     def save_model(path: str, mlflow_model: Model, **arguments: Any) -> None:
-        """Save as `mlflow.keras.save_model` does, then say what `mlflow.pyfunc` is to load."""
         del arguments["validate_serving_input"]  # meant for `Model.log` alone
         code = Path(path, "code")
         code.mkdir(parents=True)  # MLflow forgets the folder for an input example (issue 16183)
@@ -50,8 +48,7 @@ def log_model(model: Any, dataset: Dataset) -> None:
     """Log a `keras.Model` of raw uint8 images, its digest and its summary, to the active run.
 
     It replaces what the run logged before it was stopped. MLflow links the scores that were logged
-    before to the model. The requirements are stated, not inferred: inferring starts a second
-    TensorFlow and names the wrong packages.
+    before to the model.
     """
     run = mlflow.active_run()
     assert run is not None
@@ -66,7 +63,8 @@ def log_model(model: Any, dataset: Dataset) -> None:
         model=model,
         signature=ModelSignature(Schema([inputs]), outputs),
         validate_serving_input=False,  # our tests do; here it would load the model once more
-        input_example=dataset.validation.images[:INPUT_EXAMPLES],
+        input_example=dataset.validation.images[:2],
+        # Inferring them would start a second TensorFlow and name the wrong packages.
         pip_requirements=[f"{name}=={versions[name]}" for name in REQUIRED],
         metadata={"class_names": list(dataset.class_names)},
     )
@@ -78,9 +76,8 @@ def log_model(model: Any, dataset: Dataset) -> None:
 
 
 def _delete_logged_models(run: Run) -> None:
-    """Delete what the run logged before it was stopped; the run itself may not know of it."""
     client = mlflow.MlflowClient()
-    of_run = f"source_run_id = '{run.info.run_id}'"
+    of_run = f"source_run_id = '{run.info.run_id}'"  # the run itself may not know of it
     for model in client.search_logged_models([run.info.experiment_id], filter_string=of_run):
         client.delete_logged_model(model.model_id)
 
@@ -95,11 +92,7 @@ def logged_models(run: Run) -> list[LoggedModel]:
 
 @contextmanager
 def verified(uri: str, expected: str) -> Iterator[Path]:
-    """Yield a folder with a copy of the model at `uri`, whose digest is the one expected.
-
-    Raises:
-        ModelError: if the model is not there, or if its digest is another one.
-    """
+    """Yield a folder with a copy of the model at `uri`; refuse one of another digest."""
     with TemporaryDirectory() as target:
         try:
             folder = _download(uri, target)
@@ -125,13 +118,11 @@ def _download(uri: str, target: str) -> Path:
 
 
 def digest(folder: Path) -> str:
-    """Return the SHA-256 (hexadecimal) of all files of a saved model, names and contents.
-
-    The file that MLflow adds when it loads a registered model is left out.
-    """
+    """Return the SHA-256 (hexadecimal) of all files of a saved model, names and contents."""
     whole_model = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        # MLflow adds that file when it loads a registered model.
         if path.is_file() and name != REGISTERED_MODEL_META_FILE_NAME:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             whole_model.update(f"{name}\0{content}\n".encode())

@@ -1,4 +1,4 @@
-"""Where a run comes from: code, libraries, machine and the command that repeats it."""
+"""Where a run comes from (code, libraries, machine, command), and how that differs from here."""
 
 import hashlib
 import json
@@ -15,7 +15,11 @@ from typing import Any
 
 from fmnist import PROJECT
 from fmnist.config.schema import Config
+from fmnist.data.datasets import Dataset
+from fmnist.tracking import tag
+from fmnist.tracking.artifacts import artifact
 from fmnist.tracking.job_context import JobContext
+from fmnist.tracking.store import Run
 from fmnist.training import devices
 
 CHANGES, REQUIREMENTS = "code/uncommitted.diff", "environment/requirements.txt"
@@ -24,24 +28,21 @@ CHANGES, REQUIREMENTS = "code/uncommitted.diff", "environment/requirements.txt"
 ENVIRONMENT = "environment/environment.json"
 LIBRARIES = ("mlflow", "hydra-core", "scikit-learn", "matplotlib")
 NOT_OF_A_RUN = ("tracking.", "rerun=")  # begin overrides that do not say what a run is
+DIGEST_DIGITS, MAX_LENGTH = 12, 200  # characters that are shown of a digest, and of anything else
+MAX_PACKAGES = 8  # that are named
 
 
 @dataclass(frozen=True)
 class GitState:
-    """What git knows of the code.
+    """What git knows of the code."""
 
-    Attributes:
-        commit: that is checked out; None without git or outside a checkout.
-        patch: the uncommitted changes, with new files that git does not ignore.
-    """
-
-    commit: str | None
-    patch: bytes
+    commit: str | None  # that is checked out; None without git or outside a checkout
+    patch: bytes  # the uncommitted changes, with new files that git does not ignore
 
     @property
     def patch_digest(self) -> str | None:
-        """The digest of the uncommitted changes; None if there are none."""
-        return short_digest(self.patch) if self.patch else None
+        """16 digits of the SHA-256 of the uncommitted changes; None if there are none."""
+        return hashlib.sha256(self.patch).hexdigest()[:16] if self.patch else None
 
 
 def command(config: Config, context: JobContext) -> str:
@@ -53,12 +54,10 @@ def command(config: Config, context: JobContext) -> str:
 
 
 def train_command(overrides: Iterable[str]) -> str:
-    """Return the shell command of `train.py`, without where it is tracked."""
     return shlex.join(["python", "train.py", *result_overrides(overrides)])
 
 
 def result_overrides(overrides: Iterable[str]) -> list[str]:
-    """Return the overrides that affect the result of a run."""
     return [o for o in overrides if not o.lstrip("+").startswith(NOT_OF_A_RUN)]
 
 
@@ -74,11 +73,7 @@ def environment() -> dict[str, Any]:
 
 
 def signature(config: Config, fingerprint: str) -> str:
-    """Return a digest that two runs share if they come to the same weights, bit for bit.
-
-    It is the SHA-256 (hexadecimal) of the configuration, the data's `fingerprint`, the code, and
-    the numerics of the machine.
-    """
+    """Return a SHA-256 that two runs share if they come to the same weights, bit for bit."""
     content = [config.params(), fingerprint, code_digest(), devices.numerics()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -103,27 +98,67 @@ def installed() -> str:
 @cache
 def git_state(project: Path = PROJECT) -> GitState:
     """Ask git for commit and uncommitted changes; a process asks once."""
-    commit = _git(project, "rev-parse", "--verify", "HEAD")
-    if commit is None:
+    commit = _git(project, "rev-parse", "--verify", "HEAD").decode().strip()
+    if not commit:
         return GitState(None, b"")
-    listed = _git(project, "ls-files", "--others", "--exclude-standard", "-z") or b""
-    patches = [_git(project, "diff", "--binary", "--relative", "HEAD") or b""]
-    patches += [
-        _git(project, "diff", "--binary", "--no-index", "--", os.devnull, name, allowed=(0, 1))
-        or b""
-        for name in map(os.fsdecode, listed.split(b"\0")[:-1])
-    ]
-    return GitState(commit.decode().strip(), b"".join(patches))
+    patch = _git(project, "diff", "--binary", "--relative", "HEAD")
+    new_files = _git(project, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")[:-1]
+    for name in map(os.fsdecode, new_files):
+        patch += _git(project, "diff", "--binary", "--no-index", "--", os.devnull, name)
+    return GitState(commit, patch)
 
 
-def short_digest(patch: bytes) -> str:
-    """Return the first 16 digits of a patch's SHA-256."""
-    return hashlib.sha256(patch).hexdigest()[:16]
-
-
-def _git(project: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> bytes | None:
+def _git(project: Path, *arguments: str) -> bytes:
+    """Return what git prints; nothing if it fails, or is not installed."""
     try:
         process = subprocess.run(["git", *arguments], cwd=project, capture_output=True)
     except FileNotFoundError:
-        return None
-    return process.stdout if process.returncode in allowed else None
+        return b""
+    return process.stdout if process.returncode in (0, 1) else b""  # 1: `diff` found a difference
+
+
+def run_differences(run: Run, dataset: Dataset) -> list[str]:
+    """Return each difference between what a run recorded and what is here, in words."""
+    tags, git, here, recorded = run.data.tags, git_state(), environment(), _environment_of(run)
+    pairs: list[tuple[str, object, object]] = [
+        ("commit", tags.get(tag.COMMIT), git.commit),
+        ("uncommitted changes", tags.get(tag.PATCH), git.patch_digest),
+        ("code of fmnist/", tags.get(tag.CODE), code_digest()),
+        ("data", tags.get(tag.DATA), dataset.fingerprint),
+        *((key, recorded.get(key), here.get(key)) for key in ("python", "processor", "flags")),
+    ]
+    lines = [_line(what, then, now) for what, then, now in pairs if then != now]
+    packages = _package_differences(artifact(run.info.run_id, REQUIREMENTS) or b"")
+    if packages:
+        more = len(packages) - MAX_PACKAGES
+        named = ", ".join(packages[:MAX_PACKAGES])
+        lines.append(f"requirements: {named}" + (f" and {more} more" if more > 0 else ""))
+    return lines
+
+
+def _environment_of(run: Run) -> dict[str, Any]:
+    try:
+        return dict(json.loads(artifact(run.info.run_id, ENVIRONMENT) or b"{}"))
+    except (ValueError, TypeError):  # it is damaged
+        return {}
+
+
+def _package_differences(recorded: bytes) -> list[str]:
+    then, now = (
+        dict(line.partition("==")[::2] for line in text.splitlines())
+        for text in (recorded.decode(errors="replace"), installed())
+    )
+    names = sorted({*then, *now})
+    return [_line(n, then.get(n), now.get(n)) for n in names if then.get(n) != now.get(n)]
+
+
+def _line(what: str, then: object, now: object) -> str:
+    return f"{what} {_short(then)}, here {_short(now)}"
+
+
+def _short(value: object) -> str:
+    text = str(value or "none")
+    is_digest = len(text) > DIGEST_DIGITS and set(text) <= set("0123456789abcdef")
+    shown = text[:DIGEST_DIGITS] if is_digest else text[:MAX_LENGTH]
+    # Others may have written it: nothing in it shall steer the terminal.
+    return "".join(char if char.isprintable() else "?" for char in shown)

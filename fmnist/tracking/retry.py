@@ -65,9 +65,8 @@ def call_with_retry(
 def is_transient(error: BaseException | None) -> bool:
     """Tell whether the same call may succeed later.
 
-    It may if the store cannot be reached, answers with HTTP 429 or 5xx, is locked or busy, or if
-    another process wrote the same at the same time. A deleted run, a refused value or a missing
-    permission lasts.
+    A store may be out of reach, busy or locked for a while; a deleted run, a refused value or a
+    missing permission lasts.
     """
     if isinstance(error, TrackingError):
         return is_transient(error.__cause__)

@@ -1,4 +1,4 @@
-"""All that a run begins with, and how MLflow records it."""
+"""All that a run begins with: recorded, and read back."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from fmnist.config import recorded
 from fmnist.config.schema import Config
 from fmnist.data.datasets import Dataset
 from fmnist.tracking import provenance, run_log, tag
+from fmnist.tracking.artifacts import artifact
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.store import Run, Store
 from fmnist.training import devices
@@ -22,28 +23,17 @@ from fmnist.training import devices
 
 @dataclass(frozen=True)
 class RunInputs:
-    """All that a run begins with.
-
-    Attributes:
-        earlier: the run itself, if it was started before.
-        original: the run that it repeats.
-    """
+    """All that a run begins with."""
 
     store: Store
     config: Config
     dataset: Dataset
     context: JobContext
-    earlier: Run | None = None
-    original: Run | None = None
-
-    @property
-    def in_study(self) -> bool:
-        """Whether the run is a job of a study."""
-        return self.context.study_run_id is not None
+    earlier: Run | None = None  # the run itself, if it was started before
+    original: Run | None = None  # the run that it repeats
 
 
 def origin_tags(inputs: RunInputs) -> dict[str, str]:
-    """Return the tags that say what is run, by which code, on which data."""
     git, fingerprint = provenance.git_state(), inputs.dataset.fingerprint
     tags = {
         tag.SIGNATURE: provenance.signature(inputs.config, fingerprint),
@@ -76,7 +66,6 @@ def log_params(inputs: RunInputs, run: Run) -> None:
 
 
 def _choices(run: Run) -> dict[str, str]:
-    """Return what a run chose from each group of conf/."""
     groups = {field.name for field in dataclasses.fields(Config)}
     return {key: value for key, value in run.data.params.items() if key in groups}
 
@@ -84,9 +73,9 @@ def _choices(run: Run) -> dict[str, str]:
 def log_inputs(inputs: RunInputs, run_id: str) -> None:
     """Log all that it takes to repeat the run; the data sets last, which mark it as complete."""
     client, config, patch = MlflowClient(), inputs.config, provenance.git_state().patch
-    run_log.log_text(run_id, recorded.record(config), recorded.CONFIGURATION)
-    run_log.log_json(run_id, provenance.environment(), provenance.ENVIRONMENT)
-    run_log.log_text(run_id, provenance.installed(), provenance.REQUIREMENTS)
+    client.log_text(run_id, recorded.record(config), recorded.CONFIGURATION)
+    client.log_dict(run_id, provenance.environment(), provenance.ENVIRONMENT)
+    client.log_text(run_id, provenance.installed(), provenance.REQUIREMENTS)
     if patch:
         run_log.log_file(run_id, provenance.CHANGES, lambda path: path.write_bytes(patch))
     hydra_folder = Path(config.output_dir, ".hydra")
@@ -108,3 +97,24 @@ def _log_dataset(dataset: Dataset) -> None:
         for name, part in dataset.parts.items()
     ]
     mlflow.log_inputs(parts, contexts=list(dataset.parts), tags_list=[None] * len(parts))
+
+
+def config_of_run(run: Run, output_dir: str, uri: str | None) -> Config:
+    """Read what `run` recorded as the configuration of a run in `output_dir`."""
+    return recorded.config_of(_recorded_config(run), output_dir, uri)
+
+
+def data_of_run(run: Run) -> dict[str, Any]:
+    """Return what `instantiate` builds the data set of a run from."""
+    return recorded.data_of(_recorded_config(run))
+
+
+def _recorded_config(run: Run) -> bytes:
+    content = artifact(run.info.run_id, recorded.CONFIGURATION)
+    if content is None:
+        command = run.data.tags.get(tag.COMMAND, "train.py")
+        raise ConfigError(
+            f"run {run.info.run_id}: stopped before recording its configuration; "
+            f"start again with: {command}"
+        )
+    return content

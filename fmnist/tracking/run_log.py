@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from fmnist.evidence.predictions import VALIDATION, Predictions
 from fmnist.tracking import tag
 
 if TYPE_CHECKING:
@@ -20,18 +19,11 @@ DIGESTS = "digests.json"
 
 
 def set_tags(run_id: str, tags: Mapping[str, object]) -> None:
-    """Set tags in one request."""
     MlflowClient().log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
 
 def log_json(run_id: str, content: Mapping[str, Any], name: str) -> None:
-    """Log an artifact as JSON."""
     MlflowClient().log_dict(run_id, dict(content), name)
-
-
-def log_text(run_id: str, text: str, name: str) -> None:
-    """Log an artifact of text."""
-    MlflowClient().log_text(run_id, text, name)
 
 
 def log_figures(run_id: str, figures: "Mapping[str, Figure]", **save_options: Any) -> None:
@@ -46,11 +38,6 @@ def log_file(run_id: str, name: str, write: Callable[[Path], object]) -> None:
         path = Path(folder, PurePosixPath(name).name)
         write(path)
         MlflowClient().log_artifact(run_id, str(path), str(PurePosixPath(name).parent))
-
-
-def log_predictions(run_id: str, predictions: Predictions) -> None:
-    """Log what the model predicts for the validation images."""
-    log_file(run_id, VALIDATION, predictions.save)
 
 
 def log_digests(run_id: str, digests: Mapping[str, Any]) -> None:

@@ -46,27 +46,20 @@ class Store:
 
     def look_at(self, run: Run) -> str:
         """Say what to type, and where to look, to see `run` in MLflow's UI."""
-        return "look at it:  " + "\n             ".join(self._ui_commands(run))
-
-    def _ui_commands(self, run: Run) -> list[str]:
         page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}"
         if self.uri.startswith("http"):
-            return [without_password(self.uri).rstrip("/") + page]
+            return f"look at it:  {without_password(self.uri).rstrip('/')}{page}"
         start = "mlflow ui"
         if self.uri != default_uri() or Path.cwd() != PROJECT:
             start += f" --backend-store-uri {shlex.quote(without_password(self.uri))}"
-        return [start, f"http://127.0.0.1:5000{page}"]
+        return f"look at it:  {start}\n             http://127.0.0.1:5000{page}"
 
 
 def open_store(config: Tracking) -> Store:
     """Make sure that the store answers and has the experiment, before anything is trained.
 
     A new SQLite database is set up by one process while others wait: MLflow's own set-up fails
-    when two processes do it at once. A server gets a few seconds to answer instead of MLflow's
-    four minutes.
-
-    Raises:
-        TrackingError: if the store cannot be reached, read or written.
+    when two processes do it at once.
     """
     uri = address_of(config.uri)
     with reached(uri):
@@ -82,9 +75,6 @@ def existing_store(experiment: str | None) -> Store:
     """Open the store of `MLFLOW_TRACKING_URI`, else the one beside train.py; create nothing.
 
     `experiment` is a name; None if only the ids of runs are used.
-
-    Raises:
-        TrackingError: if there is no such store or experiment, or if it cannot be read.
     """
     uri = existing_uri()
     with reached(uri):
@@ -107,11 +97,10 @@ def find_or_create_experiment(uri: str, name: str) -> str:
         folder = artifact_folder(uri)
         try:
             return client.create_experiment(name, folder.as_uri() if folder else None)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        except MlflowException:
             experiment = client.get_experiment_by_name(name)
-            assert experiment is not None
+            if experiment is None:  # it was no other process that made it meanwhile
+                raise
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise TrackingError(
             f"experiment {name}: was deleted; choose another name, or restore it: "
@@ -121,18 +110,11 @@ def find_or_create_experiment(uri: str, name: str) -> str:
 
 
 def experiment_name(run: Run) -> str:
-    """Return the name of the experiment that a run belongs to."""
     return str(mlflow.get_experiment(run.info.experiment_id).name)
 
 
 def search(store: Store, condition: str = "", latest: int = sys.maxsize) -> list[Run]:
-    """Return the runs of the experiment that fulfil MLflow's `condition`, in order of their start.
-
-    There are at most `latest`, those that began last.
-
-    Raises:
-        TrackingError: if the condition is invalid.
-    """
+    """Return the `latest` runs that fulfil MLflow's `condition`, in order of their start."""
     try:
         runs: list[Run] = mlflow.search_runs(
             [store.experiment_id],
@@ -151,17 +133,12 @@ def if_there(call: Callable[..., Found], *arguments: Any) -> Found | None:
     try:
         return call(*arguments)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         return None
 
 
 def find_run(run_id: str) -> Run | None:
     """Return a run of the store; None if there is none with this id, or if it was deleted."""
-    try:
-        run = mlflow.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+    run = if_there(mlflow.get_run, run_id)
+    return run if run and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None

@@ -1,35 +1,91 @@
-"""What `doctor` looks for in a store: what processes that died have left there."""
+"""What `doctor` looks for in a store: its version, and what processes that died have left there."""
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import mlflow
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.store import db_migrations
+from sqlalchemy import NullPool, create_engine
 
 from fmnist.tracking.heartbeat import INTERRUPTED, status
 from fmnist.tracking.store import Run, if_there
-from fmnist.tracking.store_uri import artifact_folder
+from fmnist.tracking.store_uri import artifact_folder, sqlite_file
 
 KILLED = "KILLED"
 RUNNING = "attributes.status = 'RUNNING'"
-RUN_ID, MODEL_ID = re.compile("[0-9a-f]{32}"), re.compile("m-[0-9a-f]{32}")
+
+
+def version_here() -> str:
+    """Return the revision that this MLflow gives a database."""
+    return str(_migrations().get_current_head())
+
+
+def version_there(uri: str) -> str | None:
+    """Return the revision of a database; None if nothing was ever written to it."""
+    with create_engine(uri, poolclass=NullPool).begin() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_older(revision: str) -> bool:
+    """Tell whether this MLflow can migrate a database of this revision."""
+    return revision in {script.revision for script in _migrations().walk_revisions()}
+
+
+def migrate(uri: str) -> str:
+    """Migrate a database to this MLflow's schema; say where the copy of the former one is.
+
+    Only a SQLite file is copied; a database on a server is for its administrator to copy.
+    """
+    copied = "no copy was made"
+    if database := sqlite_file(uri):
+        backup = Path(f"{database}.before-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
+        with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(backup)) as new:
+            old.backup(new)
+        copied = f"the former one is {backup}"
+    config = _config()
+    with create_engine(uri, poolclass=NullPool).begin() as config.attributes["connection"]:
+        command.upgrade(config, "heads")
+    return copied
+
+
+def _migrations() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(db_migrations.__file__).parent))
+    return config
 
 
 def interrupted_runs() -> list[Run]:
     """Return the runs of all experiments that are RUNNING while no process makes them."""
-    runs = mlflow.search_runs(_experiment_ids(), filter_string=RUNNING, output_format="list")
+    runs = mlflow.search_runs(
+        search_all_experiments=True, filter_string=RUNNING, output_format="list"
+    )
     return [run for run in runs if status(run) == INTERRUPTED]
 
 
 def mark_killed(run_id: str) -> None:
-    """Give a run the status that MLflow has for what was stopped."""
     mlflow.MlflowClient().set_terminated(run_id, KILLED)
 
 
 def half_logged_models() -> list[str]:
     """Return the ids of models whose logging was cut short, of runs that have ended."""
-    return [model.model_id for model in _models() if _is_half_logged(model)]
+    experiments = mlflow.search_experiments()
+    models = mlflow.search_logged_models(
+        [experiment.experiment_id for experiment in experiments], output_format="list"
+    )
+    return [model.model_id for model in models if _is_half_logged(model)]
 
 
 def _is_half_logged(model: LoggedModel) -> bool:
@@ -39,18 +95,7 @@ def _is_half_logged(model: LoggedModel) -> bool:
     return bool(run and run.info.status != "RUNNING")
 
 
-def _models() -> Iterator[LoggedModel]:
-    """Yield all models; a search returns one page, and its filter knows no status."""
-    search, experiment_ids = mlflow.MlflowClient().search_logged_models, _experiment_ids()
-    page = search(experiment_ids)
-    yield from page
-    while page.token:
-        page = search(experiment_ids, page_token=page.token)
-        yield from page
-
-
 def delete_model(model_id: str) -> None:
-    """Delete a logged model."""
     mlflow.MlflowClient().delete_logged_model(model_id)
 
 
@@ -63,17 +108,12 @@ def stray_artifacts(uri: str) -> tuple[Path, list[Path]]:
     if root is None:  # a server's
         return Path(), []
     get_model = mlflow.MlflowClient().get_logged_model
-    runs = _unknown(root, RUN_ID, mlflow.get_run)
-    return root, [*runs, *_unknown(root / "models", MODEL_ID, get_model)]
+    runs = _unknown(root, "[0-9a-f]{32}", mlflow.get_run)
+    return root, [*runs, *_unknown(root / "models", "m-[0-9a-f]{32}", get_model)]
 
 
-def _unknown(
-    folder: Path, form: re.Pattern[str], look_up: Callable[[str], object]
-) -> Iterator[Path]:
+def _unknown(folder: Path, name: str, look_up: Callable[[str], object]) -> Iterator[Path]:
+    """Yield what is in `folder` under a name of the form `name`, but cannot be looked up."""
     for path in folder.glob("*"):
-        if form.fullmatch(path.name) and if_there(look_up, path.name) is None:
+        if re.fullmatch(name, path.name) and if_there(look_up, path.name) is None:
             yield path
-
-
-def _experiment_ids() -> list[str]:
-    return [experiment.experiment_id for experiment in mlflow.MlflowClient().search_experiments()]

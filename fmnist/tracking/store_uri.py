@@ -22,8 +22,11 @@ GIVEN_URI = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow overwrites the varia
 
 HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 SQLITE_HEADER = b"SQLite format 3\0"
-CONNECT_TIMEOUT = 5  # seconds
-DATABASE_SERVERS = ("postgresql", "mysql")
+CONNECT_ARGUMENTS: dict[str, dict[str, object]] = {
+    "sqlite": {},
+    "postgresql": {"connect_timeout": 5},  # seconds
+    "mysql": {"connect_timeout": 5},
+}
 LOCK_TIMEOUT = 60.0  # seconds; the first use of a new database takes about three
 NOT_WRITABLE = re.compile(  # words of SQLite, and of the system for the lock beside the file
     "unable to open database file|readonly database|Permission denied|Read-only file system"
@@ -31,7 +34,6 @@ NOT_WRITABLE = re.compile(  # words of SQLite, and of the system for the lock be
 
 
 def default_uri() -> str:
-    """Return the URI of the store beside train.py."""
     return f"sqlite:///{PROJECT / 'mlflow.db'}"
 
 
@@ -43,7 +45,6 @@ def without_password(uri: str) -> str:
 
 
 def unusable(uri: str, reason: str) -> TrackingError:
-    """Return the error that says why a store cannot be used."""
     return TrackingError(f"tracking store {without_password(uri)}: {reason}")
 
 
@@ -91,11 +92,9 @@ def reached(uri: str) -> Iterator[None]:
 def _connect(uri: str) -> None:
     """Connect to a database once, where MLflow would try for two minutes."""
     scheme = uri.partition(":")[0].partition("+")[0]
-    if scheme in DATABASE_SERVERS:
-        arguments = {"connect_timeout": CONNECT_TIMEOUT}
+    if scheme in CONNECT_ARGUMENTS:
+        arguments = CONNECT_ARGUMENTS[scheme]
         create_engine(uri, poolclass=NullPool, connect_args=arguments).connect().close()
-    elif scheme == "sqlite":
-        create_engine(uri, poolclass=NullPool).connect().close()
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -134,15 +133,14 @@ def _locked_file(uri: str) -> Iterator[None]:
         raise unusable(uri, "is a folder")
     if database.exists() and not _is_database(database):  # before a lock is made beside it
         raise unusable(uri, "file is not a database")
-    if not database.resolve().parent.is_dir():
-        folder = shlex.quote(str(database.resolve().parent))
-        raise unusable(uri, f"no such folder; make it: mkdir -p {folder}")
+    folder = database.resolve().parent
+    if not folder.is_dir():
+        raise unusable(uri, f"no such folder; make it: mkdir -p {shlex.quote(str(folder))}")
     with file_lock(Path(f"{database}.lock"), LOCK_TIMEOUT):
         yield
 
 
 def _is_database(path: Path) -> bool:
-    """Tell whether a file is empty or begins as SQLite's do."""
     with path.open("rb") as file:
         return file.read(len(SQLITE_HEADER)) in (b"", SQLITE_HEADER)
 

@@ -19,16 +19,12 @@ from fmnist.tracking.store import Run, Store, open_store, search
 
 @dataclass(frozen=True)
 class Sweep:
-    """The `-m` command that makes a study: name of its run, folder, and command as typed.
+    """The `-m` command that makes a study."""
 
-    `signature` is a digest of command and code, by which an unfinished study is found; None: a
-    new study begins.
-    """
-
-    name: str
+    name: str  # of the study's run
     folder: str
     command: str
-    signature: str | None = None
+    signature: str | None = None  # by which an unfinished study is found; None: a new one begins
 
 
 @dataclass(frozen=True)
@@ -55,10 +51,7 @@ def begin(tracking: Tracking, design: StudyDesign, sweep: Sweep) -> OpenStudy:
     """Open the study's run, and state the question.
 
     Under `mlflow run` it is the run that `mlflow run` opened. An unfinished study of the same
-    command is continued.
-
-    Raises:
-        TrackingError: if the store cannot be used, or if the same sweep is running.
+    command is continued; while it is running, a second one is refused.
     """
     store = open_store(tracking)
     run_id, earlier = os.environ.get("MLFLOW_RUN_ID"), None
@@ -109,16 +102,11 @@ def _unfinished(store: Store, sweep: Sweep) -> Run | None:
 
 
 def latest(store: Store) -> str:
-    """Return the run id of the experiment's latest study."""
     return all_studies(store, latest=1)[0].run_id
 
 
 def all_studies(store: Store, latest: int = sys.maxsize) -> list[ListedStudy]:
-    """Return the studies of the experiment, or the `latest` ones, the latest last.
-
-    Raises:
-        TrackingError: if there is none.
-    """
+    """Return the studies of the experiment, the latest last; refuse if there is none."""
     runs = search(store, f"tags.{tag.STUDY} LIKE '%'", latest)
     if not runs:
         raise TrackingError("no study in this experiment yet: `train.py -m` makes one; or --runs")

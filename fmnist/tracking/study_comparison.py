@@ -1,6 +1,10 @@
-"""The comparison that a study ends with: printed, drawn, and logged to the study's run."""
+"""What a study ends with, printed, drawn, and logged: its comparison, the trials of a search."""
 
-from collections.abc import Mapping
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -10,7 +14,7 @@ from fmnist.common.errors import ComparisonError, one_line
 from fmnist.evidence.comparison import Comparison, compare_variants
 from fmnist.evidence.layer_health import Health
 from fmnist.evidence.predictions import accuracy_by_class, disagreement
-from fmnist.reports import class_plots, comparison_report
+from fmnist.reports import class_plots, comparison_report, search_report
 from fmnist.reports import comparison_plots as plots
 from fmnist.reports.verdicts import conclusions, highest
 from fmnist.tracking import artifacts, run_log, study_runs, tag
@@ -48,28 +52,27 @@ def _command(study: OpenStudy) -> str:
 
 
 def _report(study: OpenStudy, result: Comparison) -> None:
-    """Print a comparison and log it to the study's run."""
-    healths = artifacts.health(result)
+    client, healths = mlflow.MlflowClient(), artifacts.health(result)
     print()
     comparison_report.show(result, healths)
     print(f"\n{_command(study)}")
     print(study.store.look_at(mlflow.get_run(study.run_id)))
     note = "\n\n".join([result.design.question, highest(result), *conclusions(result)])
-    run_log.set_tags(study.run_id, {tag.NOTE: note[:NOTE_LENGTH]})
+    client.set_tag(study.run_id, tag.NOTE, note[:NOTE_LENGTH])
     figures = pictures(result, healths)
     for name, text in {
         "comparison.md": comparison_report.markdown(result, healths),
         "comparison.json": comparison_report.as_json(result, healths),
         "comparison.html": comparison_report.html(result, healths, figures),
     }.items():
-        run_log.log_text(study.run_id, text, f"comparison/{name}")
+        client.log_text(study.run_id, text, f"comparison/{name}")
     named = {f"comparison/{t.lower().replace(' ', '_')}.png": f for t, f in figures.items()}
     # Tight: also where the names of the variants are long.
     run_log.log_figures(study.run_id, named, bbox_inches="tight")
     colours = plots.colours(result)
     for variant in result.variants:
         for run_id in variant.run_ids.values():
-            run_log.set_tags(run_id, {tag.COLOUR: colours[variant.name]})
+            client.set_tag(run_id, tag.COLOUR, colours[variant.name])
 
 
 def pictures(result: Comparison, healths: Mapping[str, Health]) -> dict[str, Figure]:
@@ -98,15 +101,53 @@ def _pictures_by_class(result: Comparison) -> dict[str, Figure]:
         for name, by_seed in predictions.items()
     }
     figures = {"Accuracy by class": class_plots.accuracy_by_class(accuracies, class_names)}
-    if others:
-        best = max(others, key=lambda variant: variant.estimate.mean).name
-        pairs = [
-            (of_baseline[seed], of_best)
-            for seed, of_best in predictions[best].items()
-            if seed in of_baseline
-        ]
-        if pairs:
-            counts = np.mean([disagreement(*pair) for pair in pairs], axis=0)
-            figure = class_plots.disagreements(counts, baseline.name, best, class_names)
-            figures["Disagreement"] = figure
+    if not others:
+        return figures
+    best = max(others, key=lambda variant: variant.estimate.mean).name
+    of_best = predictions[best]
+    if seeds := of_baseline.keys() & of_best.keys():
+        counts = np.mean([disagreement(of_baseline[s], of_best[s]) for s in seeds], axis=0)
+        figure = class_plots.disagreements(counts, baseline.name, best, class_names)
+        figures["Disagreement"] = figure
     return figures
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """A search: its trials by number, the same as CSV, and the journal that Optuna keeps."""
+
+    trials: Sequence[search_report.TrialSummary]
+    csv: str
+    journal: Path
+
+
+def name_variant(study: OpenStudy, variant: str, short_name: str) -> None:
+    """Give a variant a short name in the question that the search ends with."""
+    design = study_runs.load(study.store, study.run_id).design
+    named = dataclasses.replace(design, names={variant: short_name, **design.names})
+    value = json.dumps(dataclasses.asdict(named))
+    mlflow.MlflowClient().set_tag(study.run_id, tag.STUDY, value)
+
+
+def conclude_search(study: OpenStudy, record: SearchRecord, comparison: Comparison | None) -> None:
+    """Print what was found, and log it.
+
+    `comparison` is that of the best trial and the start over fresh seeds; None if there is none.
+    """
+    client, trials = mlflow.MlflowClient(), record.trials
+    report = search_report.markdown(trials, comparison)
+    print(f"\n{report}")
+    if comparison is None:  # otherwise its report has said where to look
+        print(f"\n{study.store.look_at(client.get_run(study.run_id))}")
+    client.log_text(study.run_id, report, "search/search.md")
+    client.log_text(study.run_id, record.csv, "search/trials.csv")
+    client.log_artifact(study.run_id, str(record.journal), "search")
+    best = search_report.best_trial(trials)
+    if best is not None and best.value is not None:
+        client.log_figure(study.run_id, search_report.trials_plot(trials), "search/trials.png")
+        client.log_metric(study.run_id, "search_best", best.value)
+        if (fresh_mean := search_report.fresh_mean(trials, comparison)) is not None:
+            client.log_metric(study.run_id, "search_drop", best.value - fresh_mean)
+    note = client.get_run(study.run_id).data.tags.get(tag.NOTE, "")
+    conclusion = search_report.conclusion(trials, comparison)
+    client.set_tag(study.run_id, tag.NOTE, f"{note}\n\n{conclusion}")

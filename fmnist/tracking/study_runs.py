@@ -36,11 +36,6 @@ class StudyRuns:
 
 
 def load(store: Store, run_id: str) -> StudyRuns:
-    """Load the study with the run `run_id`.
-
-    Raises:
-        TrackingError: if there is no such run, or if it is no study.
-    """
     try:
         study = mlflow.get_run(run_id)
     except MlflowException as error:
@@ -53,22 +48,20 @@ def load(store: Store, run_id: str) -> StudyRuns:
     design = StudyDesign(**(values | lists | {"study": run_id}))
     store = Store(store.uri, study.info.experiment_id)
     children = search(store, f"tags.{tag.PARENT} = '{run_id}'")
-    return StudyRuns(store, design, evidence_runs(sorted(children, key=_job_number)))
+    children.sort(key=_job_number)  # jobs at once begin in any order
+    return StudyRuns(store, design, evidence_runs(children))
 
 
 def _job_number(run: Run) -> int:
-    """Return the number of the job that made a run: jobs at once begin in any order."""
     number = PurePath(run.data.tags.get(tag.FOLDER, "")).name
     return int(number) if number.isdecimal() else 0
 
 
 def runs_of(store: Store, condition: str | None) -> list[RunSummary]:
-    """Return the runs that are evidence, of the experiment's that fulfil MLflow's `condition`."""
     return evidence_runs(search(store, condition or ""))
 
 
 def evidence_runs(runs: Iterable[Run]) -> list[RunSummary]:
-    """Return those of the runs that trained and are evidence."""
     return [
         run_summary(run)
         for run in runs
@@ -77,7 +70,6 @@ def evidence_runs(runs: Iterable[Run]) -> list[RunSummary]:
 
 
 def run_summary(run: Run) -> RunSummary:
-    """Return what a comparison needs of a run."""
     tags, ended = run.data.tags, status(run)
     if tags.get(tag.ERROR, "").startswith("TrainingError"):
         ended = "diverged"

@@ -10,10 +10,12 @@ from functools import partial
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
-from fmnist.common.errors import ConfigError, is_user_error, one_line
-from fmnist.tracking import run_inputs, run_log, tag
-from fmnist.tracking.delivery_queue import DeliveryQueue, RejectedError, UndeliveredError
+from fmnist.common.errors import ConfigError, one_line
+from fmnist.tracking import run_inputs, tag
+from fmnist.tracking.delivery_queue import DeliveryQueue, UndeliveredError
 from fmnist.tracking.heartbeat import process_tags, run_lock, send_heartbeat
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_inputs import RunInputs
@@ -36,12 +38,10 @@ class TrackedRun:
 
     @property
     def run_id(self) -> str:
-        """The id of the run."""
         return str(self.run.info.run_id)
 
     @property
     def resume_command(self) -> str:
-        """What to type if the run is stopped."""
         variable = self.inputs.store.variable
         if original := self.inputs.original:
             return f"again: {variable}python -m fmnist reproduce {original.info.run_id}"
@@ -84,8 +84,8 @@ def _open(inputs: RunInputs, queue: DeliveryQueue) -> Run:
     else:
         open_run = partial(_start, inputs, tags | run_inputs.origin_tags(inputs))
     try:
-        return queue.call(open_run) if inputs.in_study else open_run()
-    except (*STORE_ERRORS, UndeliveredError, RejectedError) as error:
+        return queue.call(open_run) if inputs.context.study_run_id else open_run()
+    except (*STORE_ERRORS, UndeliveredError) as error:
         raise unusable(inputs.store.uri, one_line(error)[:300]) from error
 
 
@@ -117,7 +117,6 @@ def _start(inputs: RunInputs, tags: dict[str, str]) -> Run:
 
 @contextmanager
 def _closing(tracked: TrackedRun) -> Iterator[None]:
-    """Close a run with its true status."""
     set_status = partial(MlflowClient().set_terminated, tracked.run_id)
     status = "RUNNING"  # that the store has
     try:
@@ -128,7 +127,7 @@ def _closing(tracked: TrackedRun) -> Iterator[None]:
     except UndeliveredError:
         raise
     except KeyboardInterrupt as stop:
-        if not tracked.inputs.in_study:  # else the whole sweep is resumed
+        if not tracked.inputs.context.study_run_id:  # else the whole sweep is resumed
             stop.add_note(tracked.resume_command)
         status = _report_end(tracked, "KILLED")
         raise
@@ -152,33 +151,35 @@ def _naming_store(tracked: TrackedRun) -> Iterator[None]:
         folder = tracked.inputs.config.output_dir
         reason = f"does not answer ({error}); all is kept in {folder}; {tracked.resume_command}"
         raise UndeliveredError(str(unusable(uri, reason))) from error
-    except RejectedError as error:
-        raise unusable(uri, str(error)) from error
+    except (MlflowException, SQLAlchemyError) as error:
+        raise unusable(uri, one_line(error)[:300]) from error
 
 
 def _report_end(tracked: TrackedRun, status: str, error: BaseException | None = None) -> str:
     """Report how a run ended; return the status that the store has now."""
+    client = MlflowClient()
     try:
-        tracked.queue.flush(SHUTDOWN_TIMEOUT)
-    except UndeliveredError as reason:
-        return _not_reported(status, reason)
-    except Exception as failure:
-        if error is None or failure not in (error, error.__cause__):
-            bug = None if is_user_error(failure) else failure
-            log.error("what the run logged was not stored: %s", one_line(failure), exc_info=bug)
-    try:
+        _send_rest(tracked.queue, error)
         if error:
             summary = f"{type(error).__name__}: {one_line(error)}"[:500]
-            run_log.set_tags(tracked.run_id, {tag.ERROR: summary})
+            client.set_tag(tracked.run_id, tag.ERROR, summary)
             full = "".join(traceback.format_exception(error))
-            run_log.log_text(tracked.run_id, full, "error.txt")
-        MlflowClient().set_terminated(tracked.run_id, status)
-    except STORE_ERRORS as reason:
-        return _not_reported(status, reason)
+            client.log_text(tracked.run_id, full, "error.txt")
+        client.set_terminated(tracked.run_id, status)
+    except (UndeliveredError, *STORE_ERRORS) as reason:
+        text = one_line(reason)
+        log.warning("the tracking store was not told that the run is %s: %s", status, text)
+        return "RUNNING"
     return status
 
 
-def _not_reported(status: str, reason: Exception) -> str:
-    text = one_line(reason)
-    log.warning("the tracking store was not told that the run is %s: %s", status, text)
-    return "RUNNING"
+def _send_rest(queue: DeliveryQueue, error: BaseException | None) -> None:
+    """Send what is left in the queue; tell of its failure if that is not what ended the run."""
+    try:
+        queue.flush(SHUTDOWN_TIMEOUT)
+    except UndeliveredError:
+        raise
+    except Exception as failure:
+        if error is None or failure not in (error, error.__cause__):
+            bug = None if isinstance(failure, STORE_ERRORS) else failure
+            log.error("what the run logged was not stored: %s", one_line(failure), exc_info=bug)

@@ -33,17 +33,13 @@ class TrainingLog:
     """Logs each epoch to MLflow while the next one trains; epochs are counted from 1.
 
     It comes after the snapshot: an epoch that was logged is never trained again.
-
-    Args:
-        run_id: of the MLflow run.
-        queue: delivers what is logged.
     """
 
     def __init__(self, run_id: str, queue: DeliveryQueue) -> None:
         self.run_id, self.queue, self.client = run_id, queue, MlflowClient()
 
     def on_train_begin(self, progress: "TrainingProgress") -> None:
-        """Tag the run with the engine; log what a stopped process did not log."""
+        """Also log what a stopped process did not log."""
         self.progress, self.moments = progress, 0
         self.epochs = len(progress.epochs)
         tags = {tag.ENGINE: progress.engine.name}
@@ -77,7 +73,6 @@ class TrainingLog:
             self._log_epoch(epoch)
 
     def _log_epoch(self, epoch: int) -> None:
-        """Log all metrics of an epoch in one request."""
         values, time = self.progress.epochs[epoch], self.progress.ended[epoch]
         metrics = [
             Metric(name, as_written(values[name]), time, epoch + 1)
@@ -112,7 +107,7 @@ class TrainingLog:
         ]
         # As `mlflow.log_table` writes it, but that rounds to ten decimals, where gradients vanish.
         table = {"columns": ["epoch", "layer", *QUANTITIES], "data": rows}
-        run_log.log_json(self.run_id, table, TABLE)
+        self.client.log_dict(self.run_id, table, TABLE)
 
     def _log_preview(self, path: str, picture: Image.Image) -> None:
         """Log the small copy that MLflow's `log_image` puts beside the picture at `path`."""

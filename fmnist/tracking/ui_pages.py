@@ -12,7 +12,6 @@ from mlflow.exceptions import MlflowException
 from fmnist.common.errors import is_refused
 from fmnist.tracking.store import VIEW, Store
 
-SHARED_VIEW = "mlflow.sharedViewState."
 VARIANTS = "variants"  # name of our view
 METRICS = ("best_epoch", "best_val_accuracy")  # not the test accuracy: nobody shall choose by it
 PARAMS = ("data", "model", "seed", "training.epochs")
@@ -27,7 +26,7 @@ def experiment_page(store: Store) -> str:
     columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in PARAMS]
     state = {"orderByKey": "params.`model`", "orderByAsc": True, "selectedColumns": columns}
     content = b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    key = f"{SHARED_VIEW}{VARIANTS}"
+    key = f"mlflow.sharedViewState.{VARIANTS}"
     page = f"/#/experiments/{store.experiment_id}/runs{VIEW}"
     try:
         mlflow.MlflowClient().set_experiment_tag(store.experiment_id, key, f"deflate;{content}")

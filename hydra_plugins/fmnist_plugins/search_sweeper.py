@@ -71,14 +71,15 @@ class SearchSweeper(StudySweeper):
         from fmnist.reports.search_report import best_trial
         from fmnist.sweeps import journal
         from fmnist.sweeps.search_space import as_recorded
-        from fmnist.tracking import search_results, study_comparison
+        from fmnist.tracking import study_comparison
 
         record = journal.read(self.folder)
         if best := best_trial(record.trials):
             params = as_recorded(self.config, best.params)
             variant = variant_name(params, list(self.space.distributions))
-            search_results.name_variant(study, variant, best.variant)
-        search_results.conclude(study, record, study_comparison.conclude(study, status))
+            study_comparison.name_variant(study, variant, best.variant)
+        comparison = study_comparison.conclude(study, status)
+        study_comparison.conclude_search(study, record, comparison)
 
     def _run_trials(self, study: "optuna.Study") -> list[JobReturn]:
         """Run the trials that are left; return the jobs that failed."""

@@ -32,7 +32,7 @@ from fmnist.registry.decision_log import MODEL, find_decision_log
 from fmnist.registry.versions import CHAMPION, version_of
 from fmnist.tracking import store, tag
 from fmnist.tracking.model import verified
-from fmnist.tracking.run_config import config_of_run
+from fmnist.tracking.run_inputs import config_of_run
 from fmnist.tracking.run_log import DIGESTS
 
 Done = subprocess.CompletedProcess[str]

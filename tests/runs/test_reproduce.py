@@ -77,8 +77,7 @@ def test_the_first_epoch_that_differs_is_named(original, reproduced):
         assert answer.words.startswith("the same within tolerance: first difference at epoch 2, ")
         metric = {"key": "val_loss", "value": 3 * first.data.metrics["val_loss"], "step": 2}
         mlflow.MlflowClient().log_metric(first.info.run_id, **metric)
-        repetition = reproduce.Repetition(first, second, digests, json.loads(kept))
-        found = reproduce.compare(repetition, 0.01)
+        found = reproduce.compare(first, second, digests, json.loads(kept), 0.01)
     finally:
         path.write_text(kept)
     assert found.status == reproduce.DIFFERENT
@@ -93,8 +92,7 @@ def test_fewer_epochs_are_different_whatever_the_tolerance(original):
     first = original[1]
     whole = json.loads(artifact_path(first, reproduce.DIGESTS).read_text())
     shorter = {**whole, "epochs": whole["epochs"][:1]}
-    repetition = reproduce.Repetition(first, first, whole, shorter)
-    found = reproduce.compare(repetition, tolerance=1.0)
+    found = reproduce.compare(first, first, whole, shorter, tolerance=1.0)
     assert found.status == reproduce.DIFFERENT and found.first == 2
     assert found.words.endswith("; it ended after epoch 1, not 2")
 
@@ -102,8 +100,7 @@ def test_fewer_epochs_are_different_whatever_the_tolerance(original):
 def test_weights_that_were_kept_may_differ_alone(original):
     first = original[1]
     whole = json.loads(artifact_path(first, reproduce.DIGESTS).read_text())
-    repetition = reproduce.Repetition(first, first, whole, {**whole, "best": "0"})
-    found = reproduce.compare(repetition, tolerance=1.0)
+    found = reproduce.compare(first, first, whole, {**whole, "best": "0"}, tolerance=1.0)
     assert found.status == reproduce.DIFFERENT
     assert found.words == "different: every epoch is the same, but not the weights that were kept"
 
