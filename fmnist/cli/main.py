@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from fmnist import __version__
 from fmnist.cli import champion, studies
 from fmnist.cli.options import open_store
 from fmnist.common.exits import usage_error
@@ -39,6 +40,7 @@ def fraction(text: str) -> float:
 
 
 @click.group(no_args_is_help=False)
+@click.version_option(__version__, message="%(version)s")
 def commands() -> None:
     """Compare finished runs, choose the champion by evidence, and let it answer."""
 

@@ -57,8 +57,9 @@ REMEDIES = {
     "401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user it knows",
     "403": "this user may not do that; an admin of the server gives permissions",
 }
-NOT_INSTALLED = "is not installed; pip install -e '.[scale]'"
-NO_LAUNCHER = f"{NOT_INSTALLED}, or one after another: hydra/launcher=basic"
+NO_LAUNCHER = (
+    "is not installed; pip install -e '.[cluster]', or jobs on this machine: hydra/launcher=joblib"
+)
 LONGEST_LINE = 2000  # characters; messages quote the command line, which may be longer
 
 

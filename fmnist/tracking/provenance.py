@@ -13,7 +13,7 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
-from fmnist import PROJECT
+from fmnist import PROJECT, __version__
 from fmnist.config.schema import Config
 from fmnist.data.datasets import Dataset
 from fmnist.tracking import tag
@@ -64,6 +64,7 @@ def result_overrides(overrides: Iterable[str]) -> list[str]:
 def environment() -> dict[str, Any]:
     """Return versions, processor, thread counts and flags, which affect the weights or speed."""
     return devices.numerics() | {
+        "fmnist": __version__,
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
         "platform": platform.platform(),

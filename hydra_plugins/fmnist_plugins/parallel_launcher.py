@@ -9,7 +9,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from fmnist.common.errors import NO_LAUNCHER, ConfigError
+from fmnist.common.errors import ConfigError
 from fmnist.common.exits import sigterm_raises
 from fmnist.sweeps import job_state
 from fmnist.training.devices import usable_processors
@@ -30,10 +30,7 @@ class ParallelLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        try:
-            from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"hydra/launcher=joblib: {NO_LAUNCHER}") from error
+        from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 
         if not isinstance(self.n_jobs, int) or self.n_jobs == 0:
             raise ConfigError(

@@ -7,7 +7,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from fmnist.common.errors import NOT_INSTALLED, ConfigError
 from fmnist.config.schema import Study
 from fmnist.sweeps.job_state import find
 from fmnist.sweeps.overrides import Overrides
@@ -41,10 +40,7 @@ class SearchSweeper(StudySweeper):
         self.sampler = sampler
 
     def plan(self, study: Study, overrides: Overrides) -> "StudyDesign":
-        try:
-            from fmnist.sweeps import search_space
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"hydra/sweeper=optuna: {NOT_INSTALLED}") from error
+        from fmnist.sweeps import search_space  # only now: it imports Optuna
 
         self.space = search_space.search_space(self.config, overrides)
         self.planned = self.job.trials = self.trials  # and later the fresh seeds

@@ -131,17 +131,14 @@ def test_a_stopped_sweep_leaves_nothing_running_and_goes_on(tmp_path, one_after_
     assert digests(tmp_path) == one_after_another
 
 
-NEEDS = "is not installed; pip install -e '.[scale]'"
+NEEDS = "is not installed; pip install -e '.[cluster]', or jobs on this machine"
 
 
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ("hydra/launcher=joblib", f"hydra/launcher=joblib: {NEEDS}, or one"),
-        ("hydra/launcher=ray", f"hydra/launcher=ray: {NEEDS}, or one after"),
-        ("hydra/launcher=submitit_slurm", f"submitit_slurm: {NEEDS}, or one"),
-        ("+experiment=tutorial", f"hydra/launcher=joblib: {NEEDS}, or one"),
-        ("+experiment=search hydra/launcher=basic", f"hydra/sweeper=optuna: {NEEDS}"),
+        ("hydra/launcher=ray", f"hydra/launcher=ray: {NEEDS}"),
+        ("hydra/launcher=submitit_slurm", f"submitit_slurm: {NEEDS}"),
     ],
 )
 def test_where_the_extra_is_not_installed_a_line_says_how(tmp_path, choice, message):
@@ -150,7 +147,6 @@ def test_where_the_extra_is_not_installed_a_line_says_how(tmp_path, choice, mess
 import runpy, sys
 import hydra_plugins
 hydra_plugins.__path__ = ["hydra_plugins"]
-sys.modules["optuna"] = None
 sys.argv = {words}
 runpy.run_path("train.py", run_name="__main__")
 """
