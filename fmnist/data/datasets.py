@@ -26,7 +26,6 @@ class Part:
     labels: NDArray[np.uint8]
 
     def __len__(self) -> int:
-        """Return the number of examples."""
         return len(self.labels)
 
 
@@ -56,7 +55,6 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int]:
-        """Height and width of an image in pixels."""
         height, width = self.train.images.shape[1:]
         return height, width
 
