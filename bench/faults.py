@@ -463,7 +463,7 @@ def interrupted_twice(bench: Bench) -> Outcome:
         time.sleep(draw.choice([0.01, 0.1, 0.2]))
         process.send(signal.SIGINT)
         ended = process.wait(30)
-        said = "stopped by SIGINT; it goes on by: "
+        said = "stopped by SIGINT; resume it: "
         said += f"MLFLOW_TRACKING_URI={trial.sqlite} python train.py resume={trial.run_id}"
         if ended == 0:
             outcome.add(name, bench.lost(trial, engine), "(it had finished)")

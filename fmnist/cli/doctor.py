@@ -47,7 +47,7 @@ def run_checks(fix: bool) -> bool:
     well = _report("data", data_findings(), fix) & _report("checkouts", checkout_findings(), fix)
     uri = existing_uri()
     if not _report(f"store {without_password(uri)}", schema_findings(uri), fix):
-        print("the rest of the store cannot be checked before that is put right")
+        print("fix this first: the rest of the store cannot be checked before")
         return False
     store = existing_store(None)
     store_findings = {
@@ -141,16 +141,16 @@ def _interrupted(store: Store, run: Run) -> Finding:
     end = partial(store_checks.mark_killed, run_id)
     problem = f"run {run_id} ({run.info.run_name}): was interrupted"
     if reason := resume.resume_blocker(run):
-        return Finding(problem, f"{reason}; --fix makes it {KILLED}", end)
+        return Finding(problem, f"{reason}; --fix marks it {KILLED}", end)
     command = f"{store.variable}python train.py resume={run_id}"
     try:
         epochs, trained = _progress(store, run)
     except FmnistError as error:
-        return Finding(problem, f"cannot go on: {one_line(error)}; --fix makes it {KILLED}", end)
+        return Finding(problem, f"cannot resume: {one_line(error)}; --fix marks it {KILLED}", end)
     if trained:
         remedy = f"trained, but not all of it is in the store; --fix sends it, by {command}"
         return Finding(problem, remedy, partial(_resume, store, run_id))
-    remedy = f"{command} continues it; --fix makes it {KILLED}, which can be continued, too"
+    remedy = f"{command} resumes it; --fix marks it {KILLED}, and it can still be resumed"
     return Finding(f"{problem} after epoch {epochs}", remedy, end)
 
 
@@ -185,10 +185,14 @@ def decision_findings() -> Iterator[Finding]:
             continue  # it may be under way
         if run_id in committed:
             apply = partial(commit.apply, decision_log)
-            yield Finding(f"decision {run_id}: taken, not carried out", "--fix does it", apply)
+            yield Finding(
+                f"decision {run_id}: recorded, but not applied", "--fix applies it", apply
+            )
         else:
             end = partial(store_checks.mark_killed, run_id)
-            yield Finding(f"decision {run_id}: never taken", f"--fix makes it {KILLED}", end)
+            yield Finding(
+                f"decision {run_id}: never recorded in the log", f"--fix marks it {KILLED}", end
+            )
 
 
 def model_findings() -> Iterator[Finding]:

@@ -97,7 +97,7 @@ def _message(error: BaseException) -> str:
     if refused := REFUSED.match(message):
         return f"the server refuses {refused[1]} ({refused[2]}): {REMEDIES[refused[2]]}"
     if several := re.match("Ambiguous value for argument '(.*?)'", message):
-        return f"{several[1]}: several values are a sweep, which -m starts"
+        return f"{several[1]}: several values need a sweep; add -m"
     if isinstance(error, OverrideParseException) and error.override not in message:
         return f"{error.override}: {message}"
     return message

@@ -66,7 +66,7 @@ def check_command_line() -> None:
 def usage_error(message: str) -> NoReturn:
     """End the program with the line and the status of a wrong command line."""
     line = one_line(ConfigError(message)).removesuffix(".")
-    print(f"error: {line}; --help tells what there is", file=sys.stderr)
+    print(f"error: {line}; see --help", file=sys.stderr)
     sys.exit(USAGE_ERROR)
 
 
@@ -78,7 +78,9 @@ def closing_line(error: Exception) -> str:
         and error.errno in (errno.EROFS, errno.EACCES)
         and str(error.filename).startswith("outputs")  # as conf/train.yaml has it
     ):
-        remedies.append("another place: hydra.run.dir=FOLDER, or with -m hydra.sweep.dir=FOLDER")
+        remedies.append(
+            "choose another folder: hydra.run.dir=FOLDER, or with -m hydra.sweep.dir=FOLDER"
+        )
     return "; ".join([f"error: {one_line(error)}", *remedies])
 
 

@@ -30,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
             if os.name == "posix":  # elsewhere folders cannot be opened
                 _flush(path.parent)
     except OSError as error:
-        reason = f"{error.strerror or error}; what was there before is kept"
+        reason = f"{error.strerror or error}; the previous file is kept"
         raise OSError(error.errno, reason, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)

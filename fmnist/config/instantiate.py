@@ -68,7 +68,7 @@ def _check_target(path: str, target: str, top: bool) -> None:
     base = BASES[part] if top else NESTED
     located = _locate(path, target)
     if not (isclass(located) and issubclass(located, _locate(path, base))):
-        raise ConfigError(f"{path}={target}: is no {base}")
+        raise ConfigError(f"{path}={target}: is not a {base}")
 
 
 def _locate(path: str, target: str) -> Any:

@@ -116,16 +116,16 @@ def _checked(value: Any, path: str, output_dir: str) -> Any:
     written = path.startswith("callbacks.") and path.rpartition(".")[2] in WRITTEN_PATHS
     inside = rest.startswith("/") and rest != value and ".." not in PureWindowsPath(rest).parts
     if "${" in rest or (written and not inside):
-        raise ConfigError(f"{path}={value[:100]}: reaches out of the folder of the run")
+        raise ConfigError(f"{path}={value[:100]}: is outside of the run's folder")
     return output_dir + rest if rest != value else value
 
 
 def _check_key(path: str, key: str, value: Any) -> None:
     """Refuse a `_target_` that a run does not build, and all that else directs `instantiate`."""
     if key == "_target_" and not _is_allowed(path, str(value)):
-        raise ConfigError(f"{path}.{key}={value}: is not built from a recorded configuration")
+        raise ConfigError(f"{path}.{key}={value}: is not allowed in a recorded configuration")
     if key.startswith("_") and key != "_target_":
-        raise ConfigError(f"{path}.{key}: is not read from a recorded configuration")
+        raise ConfigError(f"{path}.{key}: is not allowed in a recorded configuration")
 
 
 def _is_allowed(path: str, target: str) -> bool:

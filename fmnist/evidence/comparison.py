@@ -102,11 +102,11 @@ def _check_design(design: StudyDesign, runs: Sequence[RunSummary]) -> None:
     if not 0 < design.min_effect < 1:
         raise ComparisonError(f"min_effect {design.min_effect}: must be above 0 and below 1")
     if not runs:
-        search = "; the result of a search stands below search/ in its run" if design.names else ""
+        search = "; the result of a search is under search/ in its run" if design.names else ""
         raise ComparisonError(f"no run matches: there is nothing to compare{search}")
     for key in design.by:
         if not any(key in run.params for run in runs):
-            raise ComparisonError(f"by {key}: no run has such a param; it is named as it is typed")
+            raise ComparisonError(f"by {key}: no run has this param; use the name that you type")
 
 
 def _baseline(finished: Groups, design: StudyDesign) -> str:
@@ -129,7 +129,7 @@ def _variant(name: str, runs: Sequence[RunSummary], metric: str) -> Variant:
     if finished and not values:
         others = [key for key in METRICS if _metric(finished, key)]
         raise ComparisonError(
-            f"not every run of {name} has {metric}; there is --metric {' or '.join(others)}"
+            f"not every run of {name} has {metric}; choose --metric {' or '.join(others)}"
         )
     return Variant(
         name=name,

@@ -58,7 +58,7 @@ def _content(name: str) -> bytes:
     path = Path(name)
     try:
         if path.exists() and not path.is_file():  # a device or a pipe may never end
-            raise ImageError(f"{name}: is no file; {STANDARD_INPUT} is standard input")
+            raise ImageError(f"{name}: is not a file; use {STANDARD_INPUT} for standard input")
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror}") from error
@@ -117,7 +117,7 @@ def _array(name: str, content: bytes, shape: tuple[int, int]) -> Images:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # a damaged header raises many kinds
-        raise ImageError(f"{name}: is no array that can be read") from error
+        raise ImageError(f"{name}: is not a readable array") from error
     if not array.size:
         raise ImageError(f"{name}: holds no image")
     if array.dtype != np.uint8 or array.shape[-2:] != shape or array.ndim not in (2, 3):
@@ -138,7 +138,7 @@ def _picture(name: str, content: bytes) -> Image.Image:
             picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
         return picture
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: is no PNG, JPEG or .npy file") from error
+        raise ImageError(f"{name}: is not a PNG, JPEG or .npy file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow raises many kinds for a damaged file

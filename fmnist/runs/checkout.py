@@ -107,7 +107,9 @@ def environment(run: Run, folder: Path) -> Path:
         return Path(sys.executable)
     requirements = [line for line in lines if not line.startswith("fmnist==")]
     if not requirements or not all(map(REQUIREMENT.fullmatch, requirements)):
-        raise ReproductionError(f"run {run.info.run_id}: its requirements.txt is no list of them")
+        raise ReproductionError(
+            f"run {run.info.run_id}: its requirements.txt is not a list of packages"
+        )
     print(f"installing {len(requirements)} packages", flush=True)
     file = folder.with_suffix(".txt")
     file.write_text("\n".join(requirements))

@@ -1,4 +1,4 @@
-"""Which stopped run goes on: the one that `resume=` names, or that of an interrupted sweep."""
+"""Which stopped run is resumed: the one that `resume=` names, or that of an interrupted sweep."""
 
 import dataclasses
 import logging
@@ -20,7 +20,7 @@ ALLOWED_OVERRIDES = ("resume=", "tracking.")  # beside `resume=`
 
 
 def named(store: Store, config: Config, context: JobContext) -> Run:
-    """Return the run that `resume=` names; refuse one that cannot go on here."""
+    """Return the run that `resume=` names; refuse one that cannot be resumed here."""
     key = f"resume={config.resume}"
     overrides = [o for o in context.overrides if not o.lstrip("+").startswith(ALLOWED_OVERRIDES)]
     if overrides:
@@ -40,14 +40,14 @@ def recorded_config(run: Run, tracking: Tracking) -> Config:
 
 
 def resume_blocker(run: Run, here: str | None = None) -> str | None:
-    """Say why a run cannot go on; None: it can.
+    """Say why a run cannot be resumed; None: it can.
 
     If `here`, the folder of this process, is the run's own, this is the same job once more, after
     the process that did it died, also on another host.
     """
     tags = run.data.tags
     if tag.SWEEP in tags:
-        return f"is a sweep; it goes on by: {tags.get(tag.COMMAND, 'its command, typed again')}"
+        return f"is a sweep; resume it with: {tags.get(tag.COMMAND, 'its command, typed again')}"
     if tag.REPRODUCES in tags:
         return f"is a reproduction; again: python -m fmnist reproduce {tags[tag.REPRODUCES]}"
     if run.info.status == "FINISHED":
@@ -55,14 +55,14 @@ def resume_blocker(run: Run, here: str | None = None) -> str | None:
     if not {tag.SIGNATURE, tag.HOST, tag.PID, tag.FOLDER} <= tags.keys():
         return "was not made by train.py"
     if tags[tag.FOLDER] != here and is_alive(run):
-        return f"is being made by process {tags[tag.PID]} on {tags[tag.HOST]}"
+        return f"is running in process {tags[tag.PID]} on {tags[tag.HOST]}"
     if not Path(tags[tag.FOLDER], LOCK).is_file():  # else a store could name any folder
         return f"its folder {tags[tag.FOLDER]}, on {tags[tag.HOST]}, is not here"
     return None
 
 
 def check_same(run: Run, config: Config, dataset: Dataset) -> None:
-    """Refuse to go on with other data, code or libraries than the run began with."""
+    """Refuse to resume with other data, code or libraries than the run began with."""
     if signature(config, dataset.fingerprint) != run.data.tags[tag.SIGNATURE]:
         differences = run_differences(run, dataset) or ["its configuration"]
         raise ConfigError(
@@ -73,7 +73,7 @@ def check_same(run: Run, config: Config, dataset: Dataset) -> None:
 
 
 def log_into(folder: Path, context: JobContext) -> None:
-    """Let the log go on in the folder of the run, and remove the one that Hydra made for it."""
+    """Continue the log in the folder of the run, and remove the one that Hydra made for it."""
     if context.hydra_dir is None or Path(context.hydra_dir) == folder:
         return
     new_folder = Path(context.hydra_dir)
@@ -89,7 +89,7 @@ def log_into(folder: Path, context: JobContext) -> None:
 
 
 def of_study(store: Store, study: str, config: Config, dataset: Dataset) -> Run | None:
-    """Return the run of a study that is the same as `config`: finished, else one that can go on."""
+    """Return the run of a study that is the same as `config`: finished, else one to resume."""
     digest = signature(config, dataset.fingerprint)
     runs = search(store, f"tags.{tag.SIGNATURE} = '{digest}' AND tags.{tag.PARENT} = '{study}'")
     finished = [run for run in runs if run.info.status == "FINISHED"]

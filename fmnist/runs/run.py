@@ -77,7 +77,7 @@ def run(
     """Train one network, or repeat the run `original`, and record everything about it.
 
     Nothing is tracked before store, data, model and callbacks are known to be good. A run that
-    was stopped goes on; a job of a sweep that was finished before is not trained again.
+    was stopped resumes; a finished job of a sweep is not trained again.
     """
     inputs = prepare(config, context or JobContext(), original)
     earlier = inputs.earlier
@@ -89,7 +89,7 @@ def run(
 
 
 def prepare(config: Config, context: JobContext, original: Run | None) -> RunInputs:
-    """Open the store, load the data, and find the run that goes on, if there is one."""
+    """Open the store, load the data, and find the run to resume, if there is one."""
     if config.promote and context.study_run_id is None:
         raise ConfigError("promote=true: needs a sweep over several seeds (-m)")
     # The store of a sweep was there when the sweep began: a job waits for it.
@@ -156,7 +156,7 @@ def train_and_record(inputs: RunInputs, pruner: "Pruner | None") -> TrainedRun:
         snapshot = state.Snapshot.load(folder, tracked.run_id) if inputs.earlier else None
         epochs, done = inputs.config.training.epochs, snapshot.epochs if snapshot else 0
         if inputs.earlier:
-            log.info(f"run {tracked.run_id} goes on after epoch {done} of {epochs}")
+            log.info(f"run {tracked.run_id} resumes after epoch {done} of {epochs}")
         observer = TrainingLog(tracked.run_id, tracked.queue)
         fitted = trainer.fit(prepared, tracked.run_id, snapshot, observer, pruner)
         seconds = time.perf_counter() - started

@@ -52,7 +52,7 @@ def listed_values(override: Override) -> list[str]:
         )
         values = [str(value) for value in islice(every, MAX_JOBS + 1)]
     except (ValueError, ArithmeticError) as error:  # a step of 0, an end that is nan
-        raise ConfigError(f"{override.input_line}: is no range: {one_line(error)}") from error
+        raise ConfigError(f"{override.input_line}: is not a range: {one_line(error)}") from error
     if not values:
         raise ConfigError(f"{override.input_line}: there is no such value")
     return values

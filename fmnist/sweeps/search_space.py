@@ -38,9 +38,11 @@ class SearchSpace:
 def search_space(config: DictConfig, overrides: Overrides) -> SearchSpace:
     distributions = {key: distribution(o) for key, o in swept(overrides).items()}
     if not distributions:
-        raise ConfigError("hydra.sweeper.params: nothing is searched; KEY=interval(0.1,0.5), say")
+        raise ConfigError(
+            "hydra.sweeper.params: nothing to search; for example KEY=interval(0.1,0.5)"
+        )
     if "seed" in distributions:
-        raise ConfigError("seed: is not searched; hydra.sweeper.fresh_seeds judge the best")
+        raise ConfigError("seed: cannot be searched; hydra.sweeper.fresh_seeds judge the best")
     fixed = [str(o.input_line) for o in overrides.values() if not o.is_sweep_override()]
     start = {key: _start(config, key, drawn) for key, drawn in distributions.items()}
     return SearchSpace(fixed, distributions, start)
@@ -132,7 +134,7 @@ def _fresh_seeds(config: DictConfig) -> tuple[int, ...]:
     fresh = {seed for seed in listed if isinstance(seed, int)} - {config.seed}
     if len(fresh) < max(2, len(listed)):
         raise ConfigError(
-            f"hydra.sweeper.fresh_seeds={seeds}: must be a list of two or more, none twice, and "
-            f"not {config.seed}, which the trials have"
+            f"hydra.sweeper.fresh_seeds={seeds}: must be a list of two or more different "
+            f"seeds, and not {config.seed}, which the trials have"
         )
     return listed

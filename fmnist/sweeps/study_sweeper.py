@@ -91,7 +91,7 @@ class StudySweeper(Sweeper):
     def _checked_first_job(self, overrides: Overrides) -> Config:
         """Return the configuration of the first job; refuse what cannot be before it begins."""
         if self.config.resume is not None or "resume" in swept(overrides):
-            raise ConfigError("resume=: one run goes on, without -m")
+            raise ConfigError("resume=: resumes one run; omit -m")
         first = check_jobs(self.hydra_context.config_loader, self.config, overrides)
         if first.study.metric is Metric.best_val_accuracy and not first.callbacks.get("checkpoint"):
             raise ConfigError(
@@ -130,7 +130,7 @@ class StudySweeper(Sweeper):
             status = "FINISHED"
         except KeyboardInterrupt as stop:
             status = "KILLED"
-            stop.add_note("it goes on by: the same command, typed again")
+            stop.add_note("resume it: type the same command again")
             raise
         except Exception as error:
             failures = self.progress.failures() if is_user_error(error) else []
@@ -165,6 +165,6 @@ def _promote(opened: "OpenStudy", promotion: Promotion, status: str) -> None:
     store = opened.store
     if status != "FINISHED":
         command = f"{store.variable}python -m fmnist promote {opened.run_id}"
-        print(f"no promotion, since not every job finished; ask for it by: {command}")
+        print(f"not promoted, because not every job finished; to promote: {command}")
         return
     registry_promotion.show(store, registry_promotion.promote(store, opened.run_id, promotion))

@@ -97,7 +97,8 @@ class DeliveryQueue:
         if again and not self._warned:
             self._warned = True
             log.warning(
-                "the tracking store does not answer; training goes on, what it logs is kept: %s",
+                "the tracking store does not answer; training continues, "
+                "and what it logs waits in memory: %s",
                 self._last_error,
             )
         if not self._open:

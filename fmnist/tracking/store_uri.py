@@ -53,7 +53,7 @@ def existing_uri() -> str:
     uri = address_of()
     database = sqlite_file(uri)
     if database and not database.exists():
-        raise unusable(uri, "there is none yet; train.py makes it")
+        raise unusable(uri, "does not exist yet; train.py creates it")
     return uri
 
 

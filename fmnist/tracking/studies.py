@@ -83,13 +83,13 @@ def _unfinished(store: Store, sweep: Sweep) -> Run | None:
             compare = f"{store.variable}python -m fmnist compare {run.info.run_id}"
             print(
                 f"study {run.info.run_id} of the same command is finished ({compare} shows it); "
-                "training it anew as a new study"
+                "a new study trains it again"
             )
             return None
         if run.info.status == "RUNNING" and is_alive(run):
             process = f"process {run.data.tags[tag.PID]} on {run.data.tags[tag.HOST]}"
             raise TrackingError(f"this sweep is running in {process}; rerun=true starts another")
-        print(f"study {run.info.run_id} goes on: what is finished is not trained again")
+        print(f"study {run.info.run_id} resumes: finished runs are not trained again")
         return run
     condition = f"tags.{tag.SWEEP} LIKE '%' AND attributes.status != 'FINISHED'"
     for run in search(store, condition, latest=1):
@@ -109,7 +109,9 @@ def all_studies(store: Store, latest: int = sys.maxsize) -> list[ListedStudy]:
     """Return the studies of the experiment, the latest last; refuse if there is none."""
     runs = search(store, f"tags.{tag.STUDY} LIKE '%'", latest)
     if not runs:
-        raise TrackingError("no study in this experiment yet: `train.py -m` makes one; or --runs")
+        raise TrackingError(
+            "no study in this experiment yet: `train.py -m` makes one; or use --runs"
+        )
     return [
         ListedStudy(
             run.info.run_id,

@@ -42,7 +42,7 @@ def load(store: Store, run_id: str) -> StudyRuns:
         raise TrackingError(f"study {run_id}: {one_line(error)}") from error
     tags = study.data.tags
     if tag.STUDY not in tags:
-        raise TrackingError(f"run {run_id}: is no study; without it the latest study is compared")
+        raise TrackingError(f"run {run_id}: is not a study; omit it to compare the latest one")
     values = json.loads(tags[tag.STUDY])
     lists: dict[str, Any] = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
     design = StudyDesign(**(values | lists | {"study": run_id}))

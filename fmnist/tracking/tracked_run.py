@@ -45,7 +45,7 @@ class TrackedRun:
         variable = self.inputs.store.variable
         if original := self.inputs.original:
             return f"again: {variable}python -m fmnist reproduce {original.info.run_id}"
-        return f"it goes on by: {variable}python train.py resume={self.run_id}"
+        return f"resume it: {variable}python train.py resume={self.run_id}"
 
 
 @contextmanager
@@ -168,7 +168,7 @@ def _report_end(tracked: TrackedRun, status: str, error: BaseException | None = 
         client.set_terminated(tracked.run_id, status)
     except (UndeliveredError, *STORE_ERRORS) as reason:
         text = one_line(reason)
-        log.warning("the tracking store was not told that the run is %s: %s", status, text)
+        log.warning("the tracking store does not know that the run is %s: %s", status, text)
         return "RUNNING"
     return status
 

@@ -151,7 +151,7 @@ def program_of(architecture: Architecture) -> CompiledEpoch:
 def compiled_epoch(
     model: keras.Model, train: Part, batch_size: int, callbacks: Sequence[keras.callbacks.Callback]
 ) -> CompiledEpoch:
-    """Return the program for `model`; a new one compiles while the caller goes on.
+    """Return the program for `model`; a new one compiles in the background.
 
     Raises:
         CannotCompile: if a callback needs every batch or the model cannot be copied.

@@ -35,7 +35,7 @@ def use_threads(count: int) -> None:
         threading.set_inter_op_parallelism_threads(count)
     except RuntimeError as error:
         raise ConfigError(
-            f"training.threads={count}: this process has begun to compute with "
+            f"training.threads={count}: this process already computes with "
             f"{threading.get_intra_op_parallelism_threads()}; choose one number for a whole sweep"
         ) from error
 

@@ -79,7 +79,7 @@ class Snapshot:
                 count = sum(name.startswith("variable") for name in content.files)
                 variables = [content[f"variable{i}"] for i in range(count)]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise TrainingError(f"{path}: damaged ({error}); without it nothing resumes") from error
+            raise TrainingError(f"{path}: damaged ({error}); the run cannot be resumed") from error
         if about["run_id"] != run_id:  # a later run in the same folder
             return None
         return cls(run_id, about["epochs"], about["stopped"], variables, about["callbacks"])

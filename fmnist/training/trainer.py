@@ -94,7 +94,9 @@ def user_callbacks(config: Config, dataset: Dataset) -> list[keras.callbacks.Cal
             continue
         callback = instantiate(f"callbacks.{name}", node)
         if isinstance(callback, keras.callbacks.BackupAndRestore):
-            raise ConfigError(f"callbacks.{name}: not needed; each run can go on by `resume=`")
+            raise ConfigError(
+                f"callbacks.{name}: not needed; every run can be resumed with `resume=`"
+            )
         if isinstance(callback, LayerHealth):
             callback.watch(dataset.train)
         monitor = getattr(callback, "monitor", EPOCH_METRICS[-1])

@@ -32,7 +32,7 @@ class GridSweeper(StudySweeper):
         self.planned = math.prod(map(len, values.values()))
         if self.planned > MAX_JOBS:
             raise ConfigError(
-                f"{', '.join(values)}: more than {MAX_JOBS:,} jobs, which is the most"
+                f"{', '.join(values)}: more than {MAX_JOBS:,} jobs; that is the maximum"
             )
         seeds = parsed_seeds(values.pop("seed", [self.config.seed]))
         models = values.get("model", [])

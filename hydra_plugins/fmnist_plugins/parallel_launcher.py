@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class ParallelLauncher(Launcher):
     """Launches as many jobs at once as there are processors; one that is killed costs only itself.
 
-    If a worker dies, joblib ends all others. The interrupted jobs then go on one at a time, each
+    If a worker dies, joblib ends all others. The interrupted jobs then resume one at a time, each
     from its last epoch; a job whose process dies once more, alone, has failed.
     """
 

@@ -37,7 +37,7 @@ def check_address(address: Any) -> None:
 class ClusterLauncher(Launcher):
     """Launches all jobs at once as Ray's tasks; one that fails or is killed costs only itself.
 
-    When a node dies, Ray runs its jobs elsewhere; they go on from their last epoch if all nodes
+    When a node dies, Ray runs its jobs elsewhere; they resume from their last epoch if all nodes
     share the folder of the sweep.
     """
 

@@ -95,9 +95,9 @@ def test_what_a_killed_process_left_is_found_and_fixed(tmp_path, monkeypatch, ch
     assert "data: good" in output
     assert f"run {trained} (selu_dropout seed 42): was interrupted\n    trained, but not" in output
     assert (
-        f"run {opened.run_id} (sweep): was interrupted\n    is a sweep; it goes on by: " in output
+        f"run {opened.run_id} (sweep): was interrupted\n    is a sweep; resume it with: " in output
     )
-    assert f"decision {proposed.info.run_id}: never taken" in output
+    assert f"decision {proposed.info.run_id}: never recorded in the log" in output
     assert f"model {half.model_id}: half logged" in output
     assert f"1 of no run of this store: {stray.name}" in output
     assert client.get_run(trained).info.status == "RUNNING"  # looking changes nothing

@@ -34,8 +34,8 @@ def ended(body: str, **variables: str) -> tuple[int, str]:
         ("open('/nowhere/x')", "error: [Errno 2] No such file or directory: '/nowhere/x'\n"),
         (
             "raise PermissionError(13, 'Permission denied', 'outputs/x')",
-            "error: [Errno 13] Permission denied: 'outputs/x'; another place: hydra.run.dir=FOLDER,"
-            " or with -m hydra.sweep.dir=FOLDER\n",
+            "error: [Errno 13] Permission denied: 'outputs/x'; choose another folder: "
+            "hydra.run.dir=FOLDER, or with -m hydra.sweep.dir=FOLDER\n",
         ),
         (
             "from fmnist.config.limits import check; check('seed', -1, {'at_least': 0})",
@@ -74,4 +74,4 @@ def test_a_signal_is_one_line_and_its_status(body, status, line):
 
 def test_a_usage_error_has_status_2():
     body = "from fmnist.common.exits import usage_error; usage_error('No such command.')"
-    assert ended(body) == (2, "error: No such command; --help tells what there is\n")
+    assert ended(body) == (2, "error: No such command; see --help\n")

@@ -8,7 +8,7 @@ from fmnist.common.files import file_lock, is_held, replacing
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
-    with pytest.raises(OSError, match="what was there before is kept"), replacing(path) as beside:
+    with pytest.raises(OSError, match="the previous file is kept"), replacing(path) as beside:
         beside.write_text("half")
         raise OSError(28, "No space left on device")
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]

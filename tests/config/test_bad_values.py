@@ -22,7 +22,7 @@ VALUES = [
     ("model.depth=1000000000", "model.depth=1000000000: must be at least 1 and at most 10000"),
     ("model.width=1000000000", "model.width=1000000000: must be smaller, at most 1,073,741,824"),
     ("model.name=", "model.name=: must be 1 to 250 printable characters"),
-    ("seed=1,2", "seed=1,2: several values are a sweep, which -m starts"),
+    ("seed=1,2", "seed=1,2: several values need a sweep; add -m"),
     ("seed=1 seed=2 seed=x", "seed: Value 'x' of type 'str' could not"),
     ("model.name='\"unbalanced'", 'LexerNoViableAltException: model.name="unbalanced'),
     ("model.name=[1,2", "no viable alternative at input '[1,2'"),
@@ -39,7 +39,7 @@ VALUES = [
 ]
 
 TOUCH = "touch HERE/canary"
-IS_NONE = "is no keras.optimizers.Optimizer"
+IS_NONE = "is not a keras.optimizers.Optimizer"
 ATTACKS = [
     ("data=../optimizer/sgd", "data._target_=keras.optimizers.SGD: choose one of fmnist.data."),
     (f"optimizer._target_=os.system '+optimizer.command={TOUCH}'", IS_NONE),
@@ -47,17 +47,17 @@ ATTACKS = [
     ("data._target_=fmnist.data.download.find_or_fetch", "choose one of fmnist.data."),
     (
         '\'+callbacks.x={_target_:builtins.exec,_args_:["open(\\"HERE/canary\\",\\"w\\")"]}\'',
-        "callbacks.x._target_=builtins.exec: is no keras.callbacks.Callback",
+        "callbacks.x._target_=builtins.exec: is not a keras.callbacks.Callback",
     ),
     (f"'data.dir={{_target_:os.system,command:{TOUCH}}}'", "data.dir: "),
     (f"'optimizer.learning_rate={{_target_:os.system,command:{TOUCH}}}'", "learning_rate: "),
     (
         f"'+optimizer.weight_decay={{_target_:os.system,command:{TOUCH}}}'",
-        "optimizer.weight_decay._target_=os.system: is no keras.optimizers.schedules.",
+        "optimizer.weight_decay._target_=os.system: is not a keras.optimizers.schedules.",
     ),
     (
         "'+optimizer.clipnorm={_target_:keras.utils.get_file,origin:\"file:///etc/passwd\"}'",
-        "_target_=keras.utils.get_file: is no keras.optimizers.schedules.",
+        "_target_=keras.utils.get_file: is not a keras.optimizers.schedules.",
     ),
 ]
 

@@ -67,7 +67,7 @@ def written(name: str, content: bytes | str) -> Callable[[Path], object]:
 OVERRIDES = [
     ("model=foo", "model=foo: choose one of batch_norm, batch_norm_before, relu,"),
     ("nonsense", "Error parsing override 'nonsense' missing EQUAL"),
-    ("--nosuch", "unrecognized arguments: --nosuch; --help tells what there is"),
+    ("--nosuch", "unrecognized arguments: --nosuch; see --help"),
     ("--cfg nosuch", "argument --cfg/-c: invalid choice: 'nosuch' (choose from 'job',"),
     ("--config-dir HERE/nowhere", "config directory 'HERE/nowhere' not found"),
     ("--config-name nosuch", "Cannot find primary config 'nosuch'"),
@@ -84,8 +84,8 @@ OVERRIDES = [
 
 SWEEPS = [
     ("model=relu,nosuch", "model=nosuch: choose one of batch_norm,"),
-    ("'seed=range(0,1000000000)'", "seed: more than 10,000 jobs, which is the most"),
-    ("resume=abc", "resume=: one run goes on, without -m"),
+    ("'seed=range(0,1000000000)'", "seed: more than 10,000 jobs; that is the maximum"),
+    ("resume=abc", "resume=: resumes one run; omit -m"),
     ("hydra.sweep.dir=/proc/nowhere", "No such file or directory: '/proc/nowhere'"),
     ("--cfg job", "Only one of --run, --multirun, --cfg"),
     ("hydra/launcher=joblib hydra.launcher.n_jobs=0", "n_jobs=0: must be at least 1, or -1"),
@@ -97,7 +97,7 @@ TOUCH = "touch HERE/canary"
 ATTACKS = [
     (
         f"optimizer._target_=os.system '+optimizer.command={TOUCH}'",
-        "is no keras.optimizers.Optimizer",
+        "is not a keras.optimizers.Optimizer",
     ),
     (
         f"+hydra.callbacks.x._target_=os.system '+hydra.callbacks.x.command={TOUCH}'",
@@ -198,7 +198,7 @@ COMMANDS = [
     (f"compare --filter '{'(' * 50_000}'", "filter ((((", "EMPTY"),
     ("serve --port TAKEN", "127.0.0.1:TAKEN: [Errno 98] Address already in use", "EMPTY"),
     ("reproduce RUN --checkout", "RUN: recorded no commit to check out", "USED"),
-    ("predict -", "-: is no PNG, JPEG or .npy file", "USED"),
+    ("predict -", "-: is not a PNG, JPEG or .npy file", "USED"),
 ]
 
 
@@ -231,14 +231,14 @@ def pickled(folder: Path) -> None:
 CLAIMING = npy("{'descr': '|u1', 'fortran_order': False, 'shape': (127551020, 28, 28)}")
 EVALUATED = npy("__import__('os').system('touch HERE/canary')")
 PREDICTIONS = [
-    ("x.npy", npy_of_objects, "HERE/x.npy: is no array that can be read"),
-    ("x.npy", pickled, "HERE/x.npy: is no PNG, JPEG or .npy file"),
-    ("x.npy", written("x.npy", CLAIMING), "is no array that can be read"),
-    ("x.npy", written("x.npy", EVALUATED), "is no array that can be read"),
+    ("x.npy", npy_of_objects, "HERE/x.npy: is not a readable array"),
+    ("x.npy", pickled, "HERE/x.npy: is not a PNG, JPEG or .npy file"),
+    ("x.npy", written("x.npy", CLAIMING), "is not a readable array"),
+    ("x.npy", written("x.npy", EVALUATED), "is not a readable array"),
     ("x.png", written("x.png", png(100_000, 100_000, b"")), "has more than 50,000,000 pixels"),
-    ("x.png", lambda folder: os.mkfifo(folder / "x.png"), "is no file; - is standard input"),
+    ("x.png", lambda folder: os.mkfifo(folder / "x.png"), "is not a file; use - for"),
     ("x.png", lambda folder: (folder / "x.png").symlink_to("x.png"), "Too many levels of symbolic"),
-    ("x.png", lambda folder: (folder / "x.png").symlink_to("/dev/zero"), "is no file; - is"),
+    ("x.png", lambda folder: (folder / "x.png").symlink_to("/dev/zero"), "is not a file; use -"),
     ("x.png", lambda folder: (folder / "x.png").symlink_to("/proc/self/mem"), "Input/output"),
 ]
 

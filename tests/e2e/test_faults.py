@@ -173,7 +173,7 @@ def test_a_run_outlasts_a_full_disk_two_interrupts_and_a_locked_store(
     status, _, errors = process.ends()
     [tracked] = runs_in(tmp_path)
     store = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/mlflow.db"
-    resume_command = f"it goes on by: {store} python train.py resume={tracked.info.run_id}"
+    resume_command = f"resume it: {store} python train.py resume={tracked.info.run_id}"
     assert (status, tracked.info.status) == (1, "FAILED")
     [error] = errors.splitlines()
     assert "No space left on device" in error and error.endswith(resume_command)

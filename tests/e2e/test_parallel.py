@@ -123,7 +123,7 @@ def test_a_stopped_sweep_leaves_nothing_running_and_goes_on(tmp_path, one_after_
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130
-    assert errors == "stopped by SIGINT; it goes on by: the same command, typed again\n"
+    assert errors == "stopped by SIGINT; resume it: type the same command again\n"
     assert {run.info.status for run in runs_in(tmp_path)} == {"KILLED"}
     again = ("hydra/launcher=basic", f"hydra.sweep.dir={tmp_path}/again")
     done = train(*command, *again, folder=tmp_path, timeout=900)

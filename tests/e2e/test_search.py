@@ -66,7 +66,7 @@ def trials_and_others(folder):
 
 def test_a_killed_search_goes_on_with_the_trials_that_it_had(search):
     folder, before, printed = search
-    assert "goes on: what is finished is not trained again" in printed
+    assert "resumes: finished runs are not trained again" in printed
     assert len(before) == TRIALS and not all(trial.state.is_finished() for trial in before)
     after = open_study(str(folder / "again")).trials
     assert [trial.params for trial in after] == [trial.params for trial in before]

@@ -111,10 +111,10 @@ def test_a_sweep_is_a_study_that_ends_with_its_comparison(study_command):
     assert [v["name"] for v in json.loads(seeds.stdout)["variants"]] == ["selu", "relu"]
     for arguments, message in {
         ("nowhere",): "error: study nowhere: Run with id=nowhere not found",
-        (children[0].info.run_id,): "is no study; without it the latest study is compared",
+        (children[0].info.run_id,): "is not a study; omit it to compare the latest one",
         ("--experiment", "other"): "error: experiment other: choose one of fmnist, Default",
         ("--filter", "model is relu"): "error: filter model is relu: Invalid clause",
-        ("--by", "model,widht"): "error: by widht: no run has such a param",
+        ("--by", "model,widht"): "error: by widht: no run has this param",
         ("--by", "model.name"): "error: the runs differ in more than model.name and seed: model",
     }.items():
         refused = compare(*arguments)
@@ -208,7 +208,7 @@ def test_a_signal_leaves_a_killed_run_with_what_it_had(tmp_path, number, name):
     [tracked] = runs_in(tmp_path)
     store = f"MLFLOW_TRACKING_URI=sqlite:///{tmp_path}/mlflow.db"
     resume_command = f"{store} python train.py resume={tracked.info.run_id}"
-    assert errors.splitlines() == [f"stopped by {name}; it goes on by: {resume_command}"]
+    assert errors.splitlines() == [f"stopped by {name}; resume it: {resume_command}"]
     assert tracked.info.status == "KILLED"
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert len(client.get_metric_history(tracked.info.run_id, "val_loss")) >= 3
@@ -223,9 +223,7 @@ def test_a_sweep_that_is_stopped_compares_what_it_had(tmp_path):
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
-    assert (
-        errors.splitlines()[-1] == "stopped by SIGINT; it goes on by: the same command, typed again"
-    )
+    assert errors.splitlines()[-1] == "stopped by SIGINT; resume it: type the same command again"
     assert "- 1 of 2 planned variants have run" in output
     ended = {run.info.run_name: run.info.status for run in runs_in(tmp_path)}
     assert ended == {

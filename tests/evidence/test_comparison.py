@@ -83,7 +83,7 @@ def test_a_repeated_seed_counts_once():
         (StudyDesign(baseline="elu"), "baseline elu: choose one of relu, selu"),
         (StudyDesign(min_effect=5), "min_effect 5: must be above 0 and below 1"),
         (StudyDesign(metric="last_val_accuracy"), "not every run of relu has last_val_accuracy"),
-        (StudyDesign(by=("nosuch",)), "by nosuch: no run has such a param"),
+        (StudyDesign(by=("nosuch",)), "by nosuch: no run has this param"),
     ],
 )
 def test_a_question_that_cannot_be_answered_is_one_line(design, message):

@@ -119,17 +119,17 @@ def png() -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no PNG, JPEG or .npy file"),
-        (b"GIF89a", "is no PNG, JPEG or .npy file"),
+        (b"", "is not a PNG, JPEG or .npy file"),
+        (b"GIF89a", "is not a PNG, JPEG or .npy file"),
         (png()[:60], "is damaged: "),
         (bomb(), "has more than "),
         (npy(BOOT.astype(float)), r"is \(28, 28\) float64, must be \(n, 28, 28\) uint8"),
         (npy(np.zeros((3, 5, 5), np.uint8)), r"is \(3, 5, 5\) uint8, must be"),
         (npy(np.zeros(7, np.uint8)), r"is \(7,\) uint8, must be"),
-        (npy(np.array([{"a": 1}], object)), "is no array that can be read"),
-        (npy(BOOT)[:200], "is no array that can be read"),
-        (npy(BOOT).replace(b"(28, 28)", b"(9**9,1)"), "is no array that can be read"),
-        (npy(BOOT).replace(b"(28, 28), ", b"(99999999, 28, 28),"), "is no array that can be read"),
+        (npy(np.array([{"a": 1}], object)), "is not a readable array"),
+        (npy(BOOT)[:200], "is not a readable array"),
+        (npy(BOOT).replace(b"(28, 28)", b"(9**9,1)"), "is not a readable array"),
+        (npy(BOOT).replace(b"(28, 28), ", b"(99999999, 28, 28),"), "is not a readable array"),
     ],
 )
 def test_what_is_no_image_is_one_line(tmp_path, content, message):

@@ -371,7 +371,7 @@ def test_a_tampered_configuration_executes_nothing(store, tmp_path):
     values = json.loads(path.read_text())
     values["data"] = {"_target_": "os.makedirs", "name": str(tmp_path / "made")}
     path.write_text(json.dumps(values))
-    with pytest.raises(ConfigError, match=r"data\._target_=os\.makedirs: is not built"):
+    with pytest.raises(ConfigError, match=r"data\._target_=os\.makedirs: is not allowed"):
         promote(store, 0)
     assert not (tmp_path / "made").exists()
 

@@ -270,7 +270,7 @@ def test_a_diverged_run_is_failed_and_named(run, store):
         (
             ["+callbacks.x._target_=keras.layers.Dense", "+callbacks.x.units=3"],
             ConfigError,
-            "is no keras.callbacks.Callback",
+            "is not a keras.callbacks.Callback",
         ),
         (["+callbacks.x=3"], ConfigError, "callbacks.x: "),
         (["+optimizer.speed=3"], ConfigError, "optimizer: "),

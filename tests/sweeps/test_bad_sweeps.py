@@ -15,8 +15,8 @@ SWEEPS = [
     ("seed=1,b", "seed=b: must be a whole number"),
     ("seed=1,-1", "seed=-1: must be at least 0 and below 4294967296"),
     ("seed=1,2 callbacks=none", "study.metric=best_val_accuracy: needs callbacks.checkpoint"),
-    ("'seed=range(0,9,0)'", "seed=range(0,9,0): is no range: range() arg 3 must not be zero"),
-    ("'seed=range(0,nan)'", "seed=range(0,nan): is no range"),
+    ("'seed=range(0,9,0)'", "seed=range(0,9,0): is not a range: range() arg 3 must not be zero"),
+    ("'seed=range(0,nan)'", "seed=range(0,nan): is not a range"),
     ("'seed=range(5,1)'", "seed=range(5,1): there is no such value"),
     ("'seed=choice()'", "empty choice is not legal"),
     ("'model=glob(z*)'", "model=glob(z*): there is no such value"),
@@ -24,7 +24,10 @@ SWEEPS = [
     ("model.depth=2,-3", "model.depth=-3: must be at least 1 and at most 10000"),
     ("model.depth=-3", "model.depth=-3: must be at least 1 and at most 10000"),
     ("optimizer=sgd,adam optimizer.momentum=0.5", "optimizer.momentum: no such key; there are"),
-    ("hydra/sweeper=optuna", "hydra.sweeper.params: nothing is searched; KEY=interval(0.1,0.5)"),
+    (
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.params: nothing to search; for example KEY=interval(0.1,0.5)",
+    ),
 ]
 SEARCHES = [
     ("hydra.sweeper.batch=1.5", "sweeper.batch=1.5: must be a whole number"),
@@ -32,7 +35,7 @@ SEARCHES = [
     ("hydra.sweeper.trials=0", "hydra.sweeper.trials=0: must be at least 1"),
     ("'hydra.sweeper.fresh_seeds=[42,1]'", "fresh_seeds=[42, 1]: must be a list"),
     ("hydra.sweeper.pruner.min_resource=-1", "`min_resource` is -1, but must"),
-    ("seed=1,2", "seed: is not searched; hydra.sweeper.fresh_seeds judge"),
+    ("seed=1,2", "seed: cannot be searched; hydra.sweeper.fresh_seeds judge"),
     ("study.baseline=relu", "a search compares its best with its start"),
     (
         "'model.width=choice(16,32)'",

@@ -56,9 +56,9 @@ def test_choices_are_compared_by_what_they_mean(swept_config, choices, start, re
     [
         ("model.width=choice(16,32)", "model.width: a search starts with what is configured, 100;"),
         ("+foo=range(1,3)", "foo: has no default; a search needs one to start from"),
-        ("seed=1,2", "seed: is not searched"),
+        ("seed=1,2", "seed: cannot be searched"),
         ("model.depth=interval(9,1)", "cannot be searched: `low <= high` must"),
-        ("model.depth=3", "hydra.sweeper.params: nothing is searched"),
+        ("model.depth=3", "hydra.sweeper.params: nothing to search"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(swept_config, typed, words):

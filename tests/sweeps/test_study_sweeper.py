@@ -22,13 +22,13 @@ def test_a_finished_study_is_named_when_its_command_is_typed_again(tmp_path, cap
     first = studies.begin(*arguments)
     mlflow.MlflowClient().set_terminated(first.run_id, "FAILED")
     assert studies.begin(*arguments).run_id == first.run_id
-    assert " goes on: what is finished is not trained again" in capsys.readouterr().out
+    assert " resumes: finished runs are not trained again" in capsys.readouterr().out
     mlflow.MlflowClient().set_terminated(first.run_id, "FINISHED")
     second = studies.begin(*arguments)
     assert second.run_id != first.run_id and second.earlier is None
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith(f"study {first.run_id} of the same command is finished (")
-    assert f"python -m fmnist compare {first.run_id} shows it); training it anew" in line
+    assert f"python -m fmnist compare {first.run_id} shows it); a new study trains it again" in line
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_it_delivers_in_order_what_failed_at_first(caplog):
         queue.flush()
         assert delivered == [1, 2]
         assert queue.call(lambda: 3) == 3
-    assert len(caplog.messages) == 1 and "training goes on" in caplog.messages[0]
+    assert len(caplog.messages) == 1 and "training continues" in caplog.messages[0]
 
 
 def test_it_sends_heartbeats(monkeypatch):

@@ -44,7 +44,7 @@ def test_a_run_that_is_deleted_ends_at_once_with_the_words_of_the_store(inputs, 
         tracked.queue.call(lambda: mlflow.log_metric("loss", 1))
     assert time.monotonic() - started < inputs.config.tracking.timeout
     [message] = caplog.messages
-    assert message.startswith("the tracking store was not told that the run is FAILED: ")
+    assert message.startswith("the tracking store does not know that the run is FAILED: ")
     assert mlflow.active_run() is None
 
 
@@ -57,4 +57,4 @@ def test_a_deleted_run_and_another_error_are_both_told(inputs, caplog):
         raise Died
     not_stored, not_told = caplog.messages
     assert not_stored.startswith("what the run logged was not stored: The run ")
-    assert not_told.startswith("the tracking store was not told that the run is FAILED: ")
+    assert not_told.startswith("the tracking store does not know that the run is FAILED: ")
