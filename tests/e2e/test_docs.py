@@ -15,12 +15,11 @@ import sys
 from pathlib import Path
 
 import click
-import mlflow
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from conftest import ENVIRONMENT, PROJECT, made_once, runs_in
+from conftest import ENVIRONMENT, PROJECT, copy_store, made_once, runs_in
 from fmnist.cli.main import commands
 from fmnist.sweeps.checks import check_jobs
 
@@ -42,6 +41,7 @@ CHEAPER = {
         "[101, 102, 103, 104, 105]": "[101, 102]",
     },
 }
+NEED_CHAMPION = ("promotion", "predict-and-serve")
 SHORTER = {"1,2,3,4,5": "1,2", "trials=200": "trials=3", "training.epochs=20": "training.epochs=3"}
 
 
@@ -83,10 +83,14 @@ def test_the_command_line_takes_every_option(words):
         command.make_context(name, options)
 
 
-@pytest.fixture(scope="session")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project whose defaults are cheap, a study, a champion, a stopped run."""
-    return made_once(tmp_path_factory, "clone", make_clone)
+@pytest.fixture
+def clone(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A copy of the project whose defaults are cheap, a study and a stopped run in its store."""
+    made = made_once(tmp_path_factory, "clone", make_clone)
+    folder = tmp_path / "clone"
+    shutil.copytree(made, folder, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    copy_store(made, folder)
+    return folder
 
 
 def make_clone(folder: Path) -> None:
@@ -103,7 +107,6 @@ def make_clone(folder: Path) -> None:
     images.mkdir(parents=True)
     Image.new("L", (8, 8), 200).save(images / "grey.png")
     assert typed(folder, "python train.py -m model=relu,selu seed=1,2").returncode == 0
-    assert typed(folder, "python -m fmnist promote --first").returncode == 0
     stop_a_run(folder)
 
 
@@ -153,11 +156,10 @@ def study_id(folder: Path) -> str:
     "page", [page for page in PAGES if examples(page)], ids=lambda page: page.stem
 )
 def test_every_command_of_a_page_works(page, clone):
+    if page.stem in NEED_CHAMPION:
+        assert typed(clone, "python -m fmnist promote --first").returncode == 0
     for command, printed in examples(page):
-        if command.startswith("make "):
-            continue
         done = typed(clone, command)
         fails = any(line.startswith("error:") for line in printed)
         assert bool(done.returncode) == fails, f"{command}\n{done.stdout}{done.stderr}"
         assert set(printed) <= {*done.stdout.splitlines(), *done.stderr.splitlines()}, command
-    mlflow.set_tracking_uri(None)
