@@ -95,7 +95,6 @@ def _times(ratio: float) -> str:
 
 
 def _gradient_norm(layers: Health) -> float:
-    """Return the norm of the gradient of all weights."""
     norms = np.linalg.norm(layers[..., QUANTITIES.index("gradient_norm")], axis=-1)
     return float(np.nanmedian(norms))
 

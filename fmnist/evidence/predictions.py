@@ -26,7 +26,6 @@ class Predictions:
         return best
 
     def save(self, path: Path) -> None:
-        """Write an .npz file."""
         np.savez_compressed(
             path,
             labels=self.labels,
@@ -36,7 +35,6 @@ class Predictions:
 
     @classmethod
     def load(cls, file: Path | BinaryIO) -> "Predictions":
-        """Read what `save` wrote."""
         with np.load(file, allow_pickle=False) as content:
             names = tuple(map(str, content["class_names"]))
             return cls(content["labels"], content["probabilities"], names)

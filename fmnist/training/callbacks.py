@@ -43,11 +43,9 @@ class EpochMetrics(keras.callbacks.Callback):
         self.ended: list[int] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the clock."""
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Collect the metrics."""
         assert logs is not None
         logs["learning_rate"] = shortest(self.model.optimizer.learning_rate)
         logs["epoch_seconds"] = time.perf_counter() - self.started
@@ -63,11 +61,9 @@ class ProgressLine(keras.callbacks.Callback):
     """
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Start the clock."""
         self.started, self.trained = time.perf_counter(), 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Log the line."""
         assert logs is not None
         self.trained += 1
         done, epochs = epoch + 1, self.params["epochs"]
@@ -85,7 +81,6 @@ class StopAtDivergence(keras.callbacks.Callback):
     """End training when a loss or a weight is no longer a finite number."""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget an earlier training."""
         self.wrong: str | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -108,22 +103,14 @@ class StopAtDivergence(keras.callbacks.Callback):
 
 
 class PruneTrial(keras.callbacks.Callback):
-    """End training when the search prunes this trial.
-
-    Args:
-        pruner: of the search; None: this is no trial.
-
-    Attributes:
-        pruned_after: the epoch, counted from 1; None: not pruned.
-    """
+    """End training when the search prunes this trial; without a pruner it is none."""
 
     def __init__(self, pruner: Pruner | None) -> None:
         super().__init__()
         self.pruner = pruner
-        self.pruned_after: int | None = None
+        self.pruned_after: int | None = None  # epoch, counted from 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Ask the pruner."""
         assert logs is not None
         last = epoch + 1 == self.params["epochs"]
         if self.pruner and self.pruner(epoch + 1, float(logs["val_accuracy"]), last):
@@ -136,7 +123,6 @@ class Checkpoint(keras.callbacks.ModelCheckpoint):
     """Keras's ModelCheckpoint, but files are written atomically: a full disk loses nothing."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Save to a temporary file, then rename it."""
         assert logs is not None
         template = str(self.filepath)
         path = Path(template.format(epoch=epoch + 1, **logs))

@@ -134,17 +134,11 @@ class CompiledEpoch:
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that decides a program; equal if `key` is.
-
-    Attributes:
-        model: built and compiled; one of those that the program can train.
-        examples: number of training images.
-        batch_size: images a step.
-    """
+    """All that decides a program; equal if `key` is."""
 
     key: str
-    model: keras.Model = field(compare=False)
-    examples: int = field(compare=False)
+    model: keras.Model = field(compare=False)  # one of those that the program can train
+    examples: int = field(compare=False)  # training images
     batch_size: int = field(compare=False)
 
 

@@ -14,7 +14,6 @@ FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS")
 
 
 def usable_processors() -> int:
-    """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -42,7 +41,6 @@ def use_threads(count: int) -> None:
 
 
 def threads() -> dict[str, int]:
-    """Return how many threads TensorFlow uses within and between operations."""
     import tensorflow as tf
 
     threading = tf.config.threading
@@ -66,7 +64,6 @@ def numerics() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Return the name of the processor."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

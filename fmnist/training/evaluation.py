@@ -58,6 +58,6 @@ def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float
 
 
 def predict(model: keras.Model, part: Part) -> NDArray[np.float32]:
-    """Return the probability of each class (n, classes) for each image of `part`."""
+    """Return the probabilities (n, classes)."""
     probabilities: NDArray[np.float32] = model.predict(scoring_batches(part), verbose=0)
     return probabilities

@@ -36,27 +36,22 @@ class LayerHealth(keras.callbacks.Callback):
         self.images = images
 
     def watch(self, train: Part) -> None:
-        """Take the probe from the training part."""
         self.probe = tf.constant(train.images[: self.images]), train.labels[: self.images]
 
     @property
     def layer_names(self) -> list[str]:
-        """The names of the measured layers, from input to output."""
         return [layer.name for layer in dense_layers(self.model)]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget an earlier training."""
         self.history: list[NDArray[np.float64]] = []
         self.kernels: list[NDArray[np.float32]] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measure the initial weights."""
         if not self.history:
             self.kernels = self._kernels()
             self._measure()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measure the weights after the epoch; add the summary to its metrics."""
         assert logs is not None
         self._measure()
         logs |= summary(self.history[-1])

@@ -13,13 +13,7 @@ from fmnist.training.layer_health import LayerHealth
 
 
 class TrainingProgress:
-    """What was measured so far; the properties follow the training.
-
-    Attributes:
-        engine: that trains.
-        planned: epochs at the most.
-        measures_health: whether layer health is measured.
-    """
+    """What was measured of at most `planned` epochs; the properties follow the training."""
 
     def __init__(
         self,
@@ -67,7 +61,6 @@ class Observer(Protocol):
 
 
 def notify(observer: Observer, progress: TrainingProgress) -> keras.callbacks.Callback:
-    """Return the callback that keeps `observer` informed."""
     return keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: observer.on_train_begin(progress),
         on_epoch_begin=lambda epoch, logs: observer.update(),

@@ -27,21 +27,13 @@ ARRAY = "__array__"  # JSON has {ARRAY: number} in place of an array
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that decides how training continues.
-
-    Attributes:
-        run_id: of the MLflow run.
-        epochs: how many are done.
-        stopped: a callback has ended training.
-        variables: of model, optimizer and metrics, in the order of `compiled_epoch.state`.
-        callbacks: the plain attributes of each.
-    """
+    """All that decides how training continues."""
 
     run_id: str
-    epochs: int
-    stopped: bool
-    variables: Sequence[NDArray[Any]]
-    callbacks: Sequence[Mapping[str, Any]]
+    epochs: int  # that are done
+    stopped: bool  # by a callback
+    variables: Sequence[NDArray[Any]]  # in the order of `compiled_epoch.state`
+    callbacks: Sequence[Mapping[str, Any]]  # the plain attributes of each
 
     def save(self, path: Path) -> None:
         """Write it atomically.
@@ -94,7 +86,6 @@ class Snapshot:
 
 
 def remove(folder: Path) -> None:
-    """Remove the snapshot of a run that is finished."""
     (folder / FILE).unlink(missing_ok=True)
 
 
@@ -130,7 +121,6 @@ class Snapshots(keras.callbacks.Callback):
             vars(callback).update(earlier)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Save a snapshot of the epoch."""
         assert logs is not None
         metrics = {key: value for key, value in logs.items() if not key.endswith("_seconds")}
         weights = digest_of_weights(self.model)
@@ -152,7 +142,6 @@ def digest_of_weights(model: keras.Model) -> str:
 
 
 def plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """Return the attributes that are numbers, strings, arrays, and lists and dicts of these."""
     return {
         key: value
         for key, value in vars(callback).items()

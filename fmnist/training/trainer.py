@@ -34,32 +34,22 @@ FALL_BACK = "training.engine=compiled: %s; stock Keras trains instead"
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that training needs.
-
-    Attributes:
-        program: of the compiled engine, still compiling; None: stock Keras trains.
-    """
+    """All that training needs."""
 
     config: Config
     dataset: Dataset
     model: keras.Model
     callbacks: Sequence[keras.callbacks.Callback]
-    program: CompiledEpoch | None
+    program: CompiledEpoch | None  # still compiling; None: stock Keras trains
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training results in, beside the weights.
+    """What training results in, beside the weights."""
 
-    Attributes:
-        history: the value of each metric after each epoch.
-        digests: SHA-256 of each epoch's "weights" and "metrics".
-        pruned_after: the epoch after which a search pruned the trial; None: it did not.
-    """
-
-    history: dict[str, list[float]]
-    digests: list[dict[str, str]]
-    pruned_after: int | None
+    history: dict[str, list[float]]  # of each metric, by epoch
+    digests: list[dict[str, str]]  # SHA-256 of each epoch's "weights" and "metrics"
+    pruned_after: int | None  # the epoch after which a search pruned the trial
 
 
 def prepare(config: Config, dataset: Dataset) -> Prepared:
@@ -125,14 +115,8 @@ def fit(
 ) -> Fitted:
     """Train by the compiled program if there is one and XLA can compile it, else by stock Keras.
 
-    Both see the same batches in the same order.
-
-    Args:
-        prepared: what `prepare` returned.
-        run_id: of the MLflow run.
-        earlier: where to resume; None: start.
-        observer: follows the training.
-        pruner: of the search; None: this is no trial of one.
+    Both see the same batches in the same order. `earlier` is where a stopped run resumes, and
+    `pruner` that of a search.
 
     Raises:
         TrainingError: if training diverged.

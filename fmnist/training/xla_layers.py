@@ -39,7 +39,6 @@ class Dropout(keras.layers.Dropout):
     """Dropout (Srivastava et al., 2014): scales what it keeps by 1 / (1 - rate)."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Drop elements while training."""
         return inputs * dropout_mask(self, inputs) / (1 - self.rate) if training else inputs
 
 
