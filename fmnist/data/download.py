@@ -1,6 +1,5 @@
 """Find the real Fashion-MNIST on this machine, or fetch it once into Keras's cache folder."""
 
-import http.client
 import logging
 import os
 import shutil
@@ -9,7 +8,9 @@ import time
 import urllib.request
 from collections.abc import Callable
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
+from subprocess import SubprocessError
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
@@ -30,14 +31,6 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 STALL_TIMEOUT = 15.0  # seconds without a byte after which a server counts as unreachable
 SCRATCH = ".fmnist-download-"  # begins the names of folders for half a download
-
-FETCH_ERRORS = (
-    DataError,
-    OSError,
-    subprocess.SubprocessError,
-    http.client.HTTPException,  # an answer that is none
-    ValueError,  # an address that is none
-)
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +72,8 @@ def find_or_fetch(url: str, timeout: float) -> tuple[IdxFiles, str]:
     for source, fetch in sources.items():
         try:
             return _fetch_into(cache, fetch), source
-        except FETCH_ERRORS as error:
+        # HTTPException: not an answer; ValueError: not an address
+        except (DataError, OSError, SubprocessError, HTTPException, ValueError) as error:
             log.warning("could not fetch from %s: %s", source, error)
             failures.append(f"{source} ({error})")
     raise DataError(
