@@ -44,12 +44,9 @@ def cache_folder() -> Path:
 def find_or_fetch(url: str, timeout: float) -> tuple[IdxFiles, str]:
     """Return the data set's arrays and where they come from.
 
-    The first good copy is used: the cache, the system folder, `url`, Debian's package. A bad copy
-    is named and never used; one in the cache is replaced.
-
-    Args:
-        url: the folder on a server that holds the four files, gzipped.
-        timeout: seconds allowed for one file from `url`, and for Debian's package.
+    The first good copy is used: the cache, the system folder, `url` (a folder on a server with the
+    four files, gzipped), Debian's package. A bad copy is named and never used; one in the cache is
+    replaced. `timeout` is in seconds, for one file from `url`, and for Debian's package.
 
     Raises:
         DataError: if no source has it; says what was tried and what the user can do.
