@@ -31,26 +31,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, ready to train on.
-
-    Images stay raw (0-255): the model scales them with `mean` and `std`, which are those of all
-    training pixels. `source` says where the files come from; `fingerprint` is a digest of content,
-    split and scaling.
-    """
+    """A data set, ready to train on. Images stay raw (0-255): the model scales them."""
 
     name: str
     train: Part
     validation: Part
     test: Part
     class_names: tuple[str, ...]
-    source: str
-    mean: float
+    source: str  # where the files come from
+    mean: float  # of all training pixels, as the next
     std: float
-    fingerprint: str
+    fingerprint: str  # digest of content, split and scaling
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The parts by their names in metrics and datasets."""
+        """By their names in metrics."""
         return {"train": self.train, "val": self.validation, "test": self.test}
 
     @property
@@ -62,11 +57,8 @@ class Dataset:
 def fashion_mnist(dir: str | None, url: str, timeout: float, validation_size: int) -> Dataset:
     """Load Zalando's Fashion-MNIST: 60,000 + 10,000 images of 28 x 28, checked by SHA-256.
 
-    Args:
-        dir: a folder with the four IDX files; None: see `fmnist.data.download.find_or_fetch`.
-        url: the folder on a server to fetch from.
-        timeout: seconds allowed for one file.
-        validation_size: how many of the first training images validate.
+    Without `dir` the files are found, or fetched from `url`, by `find_or_fetch`. The first
+    `validation_size` training images validate.
 
     Raises:
         DataError: if the files are missing, damaged or altered.
@@ -80,19 +72,16 @@ def fashion_mnist(dir: str | None, url: str, timeout: float, validation_size: in
 
 
 def idx(dir: str, class_names: Sequence[str] | None, validation_size: int) -> Dataset:
-    """Load any data set in MNIST's four-file layout.
+    """Load any data set in MNIST's four-file layout, plain or gzipped.
 
-    Args:
-        dir: the folder with the four files, plain or gzipped.
-        class_names: a name for each label; None: the labels' numbers.
-        validation_size: how many of the first training images validate.
+    Without `class_names` the labels' numbers are the names.
 
     Raises:
         DataError: if the files are missing, damaged or do not fit together.
         ConfigError: if `validation_size` or `class_names` do not fit the files.
     """
-    folder = Path(dir).expanduser()
-    return _prepare("idx", read_folder(folder), validation_size, class_names, dir)
+    files = read_folder(Path(dir).expanduser())
+    return _prepare("idx", files, validation_size, class_names, dir)
 
 
 def digits(validation_size: int, test_size: int) -> Dataset:
@@ -140,19 +129,15 @@ def _prepare(
 
 
 def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
-    """Return mean and standard deviation over all pixels of `images` (any shape).
-
-    Each of the 256 values is weighted by how often it occurs, which needs no copy of the images
-    in floating point; `bincount` copies its input to 64 bits, so it gets one image at a time.
-    """
+    """Return mean and standard deviation over all pixels of `images`, without a copy of them."""
     values = np.arange(256.0)
+    # One image at a time: `bincount` copies its input to 64 bits.
     counts = sum(np.bincount(image.ravel(), minlength=256) for image in images)
     mean = np.average(values, weights=counts)
     return float(mean), float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
 
 
 def _fingerprint(parts: Sequence[Part], mean: float, std: float) -> str:
-    """Return a digest of content, split and scaling: 16 hexadecimal digits."""
     digest = hashlib.sha256(f"mean={mean!r} std={std!r}".encode())
     for part in parts:
         digest.update(str(part.images.shape).encode())

@@ -1,6 +1,5 @@
 """Find the real Fashion-MNIST on this machine, or fetch it once into Keras's cache folder."""
 
-import http.client
 import logging
 import os
 import shutil
@@ -9,7 +8,9 @@ import time
 import urllib.request
 from collections.abc import Callable
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
+from subprocess import SubprocessError
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
@@ -29,17 +30,7 @@ SUMS = {
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 STALL_TIMEOUT = 15.0  # seconds without a byte after which a server counts as unreachable
-CHUNK = 1 << 16  # bytes
 SCRATCH = ".fmnist-download-"  # begins the names of folders for half a download
-LARGEST_FILE = 100_000_000  # bytes; the largest of the four has 26 million
-
-FETCH_ERRORS = (
-    DataError,
-    OSError,
-    subprocess.SubprocessError,
-    http.client.HTTPException,  # an answer that is none
-    ValueError,  # an address that is none
-)
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +44,9 @@ def cache_folder() -> Path:
 def find_or_fetch(url: str, timeout: float) -> tuple[IdxFiles, str]:
     """Return the data set's arrays and where they come from.
 
-    The first good copy is used: the cache, the system folder, `url`, Debian's package. A bad copy
-    is named and never used; one in the cache is replaced.
-
-    Args:
-        url: the folder on a server that holds the four files, gzipped.
-        timeout: seconds allowed for one file from `url`, and for Debian's package.
+    The first good copy is used: the cache, the system folder, `url` (a folder on a server with the
+    four files, gzipped), Debian's package. A bad copy is named and never used; one in the cache is
+    replaced. `timeout` is in seconds, for one file from `url`, and for Debian's package.
 
     Raises:
         DataError: if no source has it; says what was tried and what the user can do.
@@ -81,7 +69,8 @@ def find_or_fetch(url: str, timeout: float) -> tuple[IdxFiles, str]:
     for source, fetch in sources.items():
         try:
             return _fetch_into(cache, fetch), source
-        except FETCH_ERRORS as error:
+        # HTTPException: not an answer; ValueError: not an address
+        except (DataError, OSError, SubprocessError, HTTPException, ValueError) as error:
             log.warning("could not fetch from %s: %s", source, error)
             failures.append(f"{source} ({error})")
     raise DataError(
@@ -106,11 +95,10 @@ def _fetch_into(cache: Path, fetch: Callable[[Path], None]) -> IdxFiles:
 
 
 def _download(url: str, timeout: float, folder: Path) -> None:
-    """Download the four files, with a progress bar on a terminal."""
     console = Console(stderr=True)
     label = TextColumn("{task.description}")
     columns = (label, BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    # No bar elsewhere: it would begin with an empty line.
+    # No bar but on a terminal: it would begin with an empty line.
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for name in DIMENSIONS:
             _download_file(f"{url}/{name}.gz", folder / f"{name}.gz", timeout, progress)
@@ -122,10 +110,8 @@ def _download_file(url: str, path: Path, timeout: float, progress: Progress) -> 
     with urllib.request.urlopen(url, timeout=stall) as response, path.open("wb") as file:
         size = int(response.headers.get("Content-Length", 0)) or None
         task = progress.add_task(path.name, total=size)
-        while chunk := response.read1(CHUNK):  # what is there, without waiting for more
+        while chunk := response.read1(1 << 16):  # what is there, without waiting for more
             progress.advance(task, file.write(chunk))
-            if file.tell() > LARGEST_FILE:
-                raise DataError(f"{path.name} has more than {LARGEST_FILE:,} bytes")
             if time.monotonic() > deadline:
                 raise DataError(f"{path.name} took longer than data.timeout={timeout:g} s")
 

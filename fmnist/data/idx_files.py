@@ -5,7 +5,6 @@ import hashlib
 import math
 import zlib
 from collections.abc import Mapping
-from io import BufferedIOBase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +13,7 @@ from numpy.typing import NDArray
 
 from fmnist.common.errors import DataError
 
-UNSIGNED_BYTE = 8
 GZIP = b"\x1f\x8b"
-BLOCK = 1 << 16  # bytes
 LARGEST_COMPRESSION = 1032  # of DEFLATE: zlib's technical notes, "maximum compression factor"
 
 DIMENSIONS = {
@@ -29,7 +26,7 @@ DIMENSIONS = {
 
 
 class IdxFiles(NamedTuple):
-    """The four arrays: images (n, height, width) and labels (n,), all uint8."""
+    """The four arrays: images (n, height, width) and labels (n,), all uint8, read-only."""
 
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.uint8]
@@ -74,13 +71,8 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
-    """Read one array; at most as much memory is used as a file of this size can fill."""
     try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == GZIP
-        most = path.stat().st_size * (LARGEST_COMPRESSION if zipped else 1)
-        with gzip.open(path) if zipped else path.open("rb") as file:
-            content, shape = _read_content(path, file, most)
+        content, shape = _read_content(path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or cut short: {error}") from error
     except OSError as error:
@@ -98,30 +90,29 @@ def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
 
 
-def _read_content(path: Path, file: BufferedIOBase, most: int) -> tuple[bytearray, tuple[int, ...]]:
-    """Return what a file of at most `most` bytes holds, up to one byte too many, and its shape."""
-    dimensions = DIMENSIONS[path.name.removesuffix(".gz")]
-    header = file.read(4 + 4 * dimensions)
-    shape = _parse_header(path, header, dimensions)
-    size = math.prod(shape)
-    if len(header) + size > most:
-        raise DataError(f"{path}: cut short: too small for the {size} values it claims")
-    try:
-        content = bytearray(len(header) + size + 1)
-    except MemoryError as error:
-        raise DataError(f"{path}: the {size} values it claims do not fit into memory") from error
-    content[: len(header)] = header
-    done = len(header)
-    with memoryview(content) as view:  # in blocks: gzip copies thrice what it is asked for at once
-        while count := file.readinto(view[done : done + BLOCK]):
-            done += count
-    del content[done:]
-    return content, shape
+def _read_content(path: Path) -> tuple[bytes, tuple[int, ...]]:
+    """Return what a file holds, but of more than it claims only one byte, and its shape."""
+    with path.open("rb") as file:
+        zipped = file.read(2) == GZIP
+    with gzip.open(path) if zipped else path.open("rb") as file:
+        dimensions = DIMENSIONS[path.name.removesuffix(".gz")]
+        header = file.read(4 + 4 * dimensions)
+        shape = _parse_header(path, header, dimensions)
+        size = math.prod(shape)
+        most = path.stat().st_size * (LARGEST_COMPRESSION if zipped else 1)
+        if len(header) + size > most:
+            raise DataError(f"{path}: cut short: too small for the {size} values it claims")
+        file.seek(0)
+        try:
+            return file.read(len(header) + size + 1), shape
+        except MemoryError as error:
+            message = f"{path}: the {size} values it claims do not fit into memory"
+            raise DataError(message) from error
 
 
 def _parse_header(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:
     kinds = {1: "labels (1 dimension)", 3: "images (3 dimensions)"}
-    if len(header) < 4 or header[:2] != b"\0\0" or header[2] != UNSIGNED_BYTE:
+    if len(header) < 4 or header[:3] != b"\0\0\x08":  # 8: unsigned bytes
         raise DataError(f"{path}: not an IDX file of unsigned bytes")
     if header[3] != dimensions:
         kind = kinds.get(header[3], f"an array of {header[3]} dimensions")

@@ -87,13 +87,14 @@ def compare_variants(
     allowed = check_poolable(finished, design.by, allow)
     names = [baseline, *(name for name in groups if name != baseline)]
     variants = [_variant(name, groups[name], design.metric) for name in names]
+    variants = _with_differences(variants, design.min_effect)
     caveats = [f"{key} differs: {', '.join(values)}" for key, values in allowed.items()]
     if design.baseline is None and baseline != (first := next(iter(groups))):
         caveats.append(f"{first} has no finished run, so {baseline} is the baseline")
     caveats += _deviations(finished, design)
     provenances = [set(run.provenance.items()) for group in finished.values() for run in group]
     common = dict(sorted(set.intersection(*provenances)))
-    return Comparison(design, _with_differences(variants, design.min_effect), caveats, common)
+    return Comparison(design, variants, caveats, common)
 
 
 def _check_design(design: StudyDesign, runs: Sequence[RunSummary]) -> None:
@@ -110,7 +111,7 @@ def _check_design(design: StudyDesign, runs: Sequence[RunSummary]) -> None:
 
 
 def _baseline(finished: Groups, design: StudyDesign) -> str:
-    """Return the name of the baseline: by default the first variant with a finished run."""
+    """Return the design's, by default the first variant with a finished run."""
     if not any(finished.values()):
         raise ComparisonError(
             "no run is finished: there is nothing to compare; "
@@ -156,21 +157,17 @@ def _median(runs: Mapping[int, RunSummary], key: str) -> float:
 
 
 def _with_differences(variants: Sequence[Variant], margin: float) -> list[Variant]:
-    """Add the difference from the first variant, paired by seed, to all others."""
+    """Add the difference from the first, paired by seed, to all others."""
     baseline, *others = variants
     pairs = [
         [v.values[seed] - baseline.values[seed] for seed in v.values if seed in baseline.values]
         for v in others
     ]
-    differences = compare_paired(pairs, margin)
-    return [
-        baseline,
-        *(dataclasses.replace(v, difference=d) for v, d in zip(others, differences, strict=True)),
-    ]
+    differences = zip(others, compare_paired(pairs, margin), strict=True)
+    return [baseline, *(dataclasses.replace(v, difference=d) for v, d in differences)]
 
 
 def _deviations(finished: Groups, design: StudyDesign) -> list[str]:
-    """Say where the runs are not as planned, and what was chosen after them."""
     deviations = [f"{name} was chosen after the runs" for name in design.afterwards]
     if design.variants and len(finished) != design.variants:
         deviations.append(f"{len(finished)} of {design.variants} planned variants have run")

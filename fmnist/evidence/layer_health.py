@@ -42,56 +42,56 @@ def rows(healths: Mapping[str, Health]) -> list[list[str]]:
 
 def sentences(healths: Mapping[str, Health]) -> list[str]:
     """Say of each variant how signal and gradient change from layer to layer, stage by stage."""
-    texts = []
-    for name, health in healths.items():
-        whens: dict[str, list[str]] = {}
-        for stage, layers in stages(health).items():
-            whens.setdefault(_description(layers, stage), []).append(stage)
-        parts = [f"{' and '.join(when)}, {description}" for description, when in whens.items()]
-        texts.append(f"{name}: {'; '.join(parts)}.")
-    return texts
+    return [f"{name}: {_description(health)}." for name, health in healths.items()]
 
 
 def _cells(layers: Health) -> list[str]:
-    signal = _first_and_last(layers, "activation_std")
+    first, last = _first_and_last(layers, "activation_std")
     dead = np.nanmedian(layers[:, :-1, QUANTITIES.index("dead_units")].mean(axis=-1))
     return [
         f"{_gradient_norm(layers):.3g}",
-        f"{_ratio(*_first_and_last(layers, 'gradient_norm')):.2g}",
-        f"{signal[0]:.2g} to {signal[1]:.2g}",
+        f"{_first_to_last(layers, 'gradient_norm'):.2g}",
+        f"{first:.2g} to {last:.2g}",
         f"{dead:.0%}",
     ]
 
 
-def _description(layers: Health, stage: str) -> str:
-    """Describe layers (seeds, layers, quantities)."""
-    shrinkage = _ratio(*_first_and_last(layers, "activation_std"))
-    shrinks = shrinkage >= THRESHOLD
+def _description(health: Health) -> str:
+    whens: dict[str, list[str]] = {}
+    for stage, layers in stages(health).items():
+        whens.setdefault(_stage_description(layers, stage), []).append(stage)
+    return "; ".join(f"{' and '.join(when)}, {text}" for text, when in whens.items())
+
+
+def _stage_description(layers: Health, stage: str) -> str:
+    shrinkage = _first_to_last(layers, "activation_std")
     change = "keeps its size"
-    if shrinks:
-        change = f"shrinks {_times(shrinkage)}"
+    if shrinkage >= THRESHOLD:
+        change = f"shrinks {_fold(shrinkage)}"
     elif shrinkage <= 1 / THRESHOLD:
-        change = f"grows {_times(_ratio(1, shrinkage))}"
+        change = f"grows {_fold(shrinkage)}"
     # A small gradient later on may mean success, unless the signal still shrinks.
-    gradient = _gradient_description(layers, small_matters=stage == STAGES[0] or shrinks)
+    small_matters = stage == STAGES[0] or shrinkage >= THRESHOLD
+    gradient = _gradient_description(layers, small_matters)
     return f"the signal {change} from the first to the last hidden layer and {gradient}"
 
 
 def _gradient_description(layers: Health, small_matters: bool) -> str:
-    ratio, norm = _ratio(*_first_and_last(layers, "gradient_norm")), _gradient_norm(layers)
+    ratio, norm = _first_to_last(layers, "gradient_norm"), _gradient_norm(layers)
     if ratio >= THRESHOLD:
-        return f"the weights' gradient is {_times(ratio)} larger in the first than in the last"
+        return f"the weights' gradient is {_fold(ratio)} larger in the first than in the last"
     if ratio == 0:
         return "no gradient reaches the weights of the first"
     if ratio <= 1 / THRESHOLD:
-        return f"the weights' gradient is {_times(_ratio(1, ratio))} smaller in the first"
+        return f"the weights' gradient is {_fold(ratio)} smaller in the first"
     if norm <= 1 / THRESHOLD and small_matters:
         return f"the weights' gradient is small in all (norm {norm:.1g})"
     return "the weights' gradient is of one size"
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:.0f}-fold" if np.isfinite(ratio) else "without bound"
+def _fold(ratio: float) -> str:
+    """Say how far a ratio is from 1: "3-fold" for 3 and for 1 / 3."""
+    return f"{max(ratio, 1 / ratio):.0f}-fold" if 0 < ratio < np.inf else "without bound"
 
 
 def _gradient_norm(layers: Health) -> float:
@@ -105,7 +105,8 @@ def _first_and_last(layers: Health, quantity: str) -> NDArray[np.float64]:
     return hidden[[0, -1]]
 
 
-def _ratio(first: float, last: float) -> float:
+def _first_to_last(layers: Health, quantity: str) -> float:
     """Return first / last: infinite, or NaN, where all units of a layer are dead."""
+    first, last = _first_and_last(layers, quantity)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.float64(first) / np.float64(last))
+        return float(first / last)

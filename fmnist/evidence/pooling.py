@@ -8,31 +8,26 @@ from fmnist.common.errors import ComparisonError
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run: how it ended (FINISHED, FAILED, diverged, ...), its params and metrics.
-
-    `provenance` must be equal, too, for runs to be pooled: data, code, engine.
-    """
+    """One run; those of different variants are paired by seed."""
 
     run_id: str
-    status: str
+    status: str  # FINISHED, FAILED, diverged, ...
     params: Mapping[str, str]
-    provenance: Mapping[str, str]
+    provenance: Mapping[str, str]  # data, code, engine
     metrics: Mapping[str, float]
     artifacts: str  # URI
 
     @property
     def seed(self) -> int:
-        """The seed, which pairs runs of different variants."""
         return int(self.params["seed"])
 
     @property
     def finished(self) -> bool:
-        """Whether the run counts in a comparison."""
         return self.status == "FINISHED"
 
     @property
     def settings(self) -> dict[str, str]:
-        """Params and provenance: all that must be equal for runs to be pooled."""
+        """All that must be equal for runs to be pooled."""
         return {**self.params, **self.provenance}
 
 
@@ -101,7 +96,7 @@ def unequal_settings(
 
 
 def _check_repeated_seeds(variant: str, runs: Sequence[RunSummary]) -> None:
-    """Refuse runs of one seed that have different settings: only one of them would count."""
+    # Only one of several runs of a seed would count.
     first: dict[int, RunSummary] = {}
     for run in runs:
         differing = first.setdefault(run.seed, run).settings.items() ^ run.settings.items()

@@ -47,11 +47,10 @@ class Predictions:
 
 def accuracy_by_class(predictions: Predictions) -> NDArray[np.float64]:
     """Return the accuracy (classes,) on the images of each class; NaN for a class without any."""
-    counts = np.zeros((2, len(predictions.class_names)))
-    right = predictions.classes == predictions.labels
-    np.add.at(counts, (right.astype(int), predictions.labels), 1)
+    labels, size = predictions.labels, len(predictions.class_names)
+    right = np.bincount(labels, predictions.classes == labels, size)
     with np.errstate(invalid="ignore"):
-        accuracy: NDArray[np.float64] = counts[1] / counts.sum(axis=0)
+        accuracy: NDArray[np.float64] = right / np.bincount(labels, minlength=size)
     return accuracy
 
 

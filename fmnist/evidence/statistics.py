@@ -39,15 +39,13 @@ class Estimate:
 class PairedDifference:
     """A variant's paired difference from the baseline; positive is better.
 
-    `spread` is the standard deviation of the differences. `p` is of the hypothesis that there is
-    no difference, `p_equivalent` of the one that it is at least the margin; both are corrected for
-    the number of comparisons. All three are NaN for fewer than two pairs.
+    Both p-values are corrected for the number of comparisons.
     """
 
     estimate: Estimate
-    spread: float
-    p: float
-    p_equivalent: float
+    spread: float  # standard deviation; NaN for fewer than two pairs, as the next two
+    p: float  # of the hypothesis that there is no difference
+    p_equivalent: float  # of the one that it is at least the margin
     verdict: Verdict
 
 

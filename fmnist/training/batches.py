@@ -8,7 +8,7 @@ SCORING_BATCH = 2500
 
 
 def epoch_orders(examples: int, epochs: range, seed: int) -> tf.data.Dataset:
-    """Return for each epoch the order (examples,) int32 of its examples, drawn from seed, epoch."""
+    """Return for each epoch an order (examples,) int32, drawn from `seed` and the epoch."""
     orders = tf.data.Dataset.range(epochs.start, epochs.stop).map(
         lambda epoch: tf.random.experimental.stateless_shuffle(tf.range(examples), (seed, epoch))
     )

@@ -15,8 +15,7 @@ from fmnist.common.files import replacing
 from fmnist.config.schema import EPOCH_METRICS
 
 Pruner = Callable[[int, float, bool], bool]
-"""Takes the epoch, counted from 1, its val_accuracy and whether it is the last one; returns whether
-to end training early."""
+"""From the epoch, counted from 1, its val_accuracy and whether it is the last: whether to end."""
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +29,13 @@ class EpochMetrics(keras.callbacks.Callback):
     """Collect the metrics of each epoch, with two that Keras does not measure.
 
     These are `learning_rate`, before a callback changes it, and `epoch_seconds`, for training and
-    validation. Must come before all other callbacks.
-
-    Attributes:
-        epochs: the metrics of each epoch; later callbacks add theirs.
-        ended: when each epoch ended, in milliseconds since 1970.
+    validation. Must come before all other callbacks, which add theirs.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.epochs: list[dict[str, Any]] = []
-        self.ended: list[int] = []
+        self.ended: list[int] = []  # when, in milliseconds since 1970
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.started = time.perf_counter()

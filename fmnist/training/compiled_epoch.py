@@ -36,6 +36,16 @@ def copying() -> Iterator[None]:
         raise CannotCompile(f"the model cannot be copied ({reason})") from error
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """All that decides a program; equal ones share it."""
+
+    structure: str  # of the model, which is built and compiled
+    examples: int  # training images
+    batch_size: int
+    model: keras.Model = field(compare=False)
+
+
 class CompiledEpoch:
     """An epoch of training as one XLA program: a loop over the batches, then the short last one.
 
@@ -44,18 +54,15 @@ class CompiledEpoch:
     copy before each epoch and back afterwards. So the model keeps stock Keras layers and is saved
     with them, and all models of one architecture share a program.
 
-    Args:
-        model: built and compiled; only its structure counts.
-        examples: number of training images.
-        batch_size: images a step.
-
     Raises:
         CannotCompile: if the model cannot be copied.
     """
 
-    def __init__(self, model: keras.Model, examples: int, batch_size: int) -> None:
+    def __init__(self, architecture: Architecture) -> None:
+        model, examples = architecture.model, architecture.examples
         self.compiled_copy = compiled_copy_of(model)
-        self.batch_size, self.steps = batch_size, examples // batch_size
+        self.batch_size = architecture.batch_size
+        self.steps = examples // self.batch_size
         image, dtype = model.input_shape[1:], model.inputs[0].dtype
         batch = (tf.TensorSpec((None, *image), dtype), tf.TensorSpec((None,), tf.uint8))
         self.step = tf.function(  # traced once, for batches of any size
@@ -79,8 +86,6 @@ class CompiledEpoch:
     def _epoch(
         self, images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, steps: tf.Tensor
     ) -> None:
-        """Train on the first `steps` batches of `order`, then on the short last one, if any."""
-
         def train_on(chosen: tf.Tensor) -> None:
             self.step((tf.gather(images, chosen), tf.gather(labels, chosen)))
 
@@ -113,7 +118,6 @@ class CompiledEpoch:
         variables = list(zip(state(model), state(self.compiled_copy), strict=True))
 
         def train_function(iterator: Iterator[tf.Tensor]) -> dict[str, tf.Tensor]:
-            """Train one epoch on the next order; return the metrics."""
             order = next(iterator)
             for variable, copy in variables:
                 copy.assign(variable)
@@ -132,20 +136,7 @@ class CompiledEpoch:
             model.train_function = None
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """All that decides a program; equal if `key` is."""
-
-    key: str
-    model: keras.Model = field(compare=False)  # one of those that the program can train
-    examples: int = field(compare=False)  # training images
-    batch_size: int = field(compare=False)
-
-
-@lru_cache(maxsize=PROGRAMS)
-def program_of(architecture: Architecture) -> CompiledEpoch:
-    """Return the program of an architecture, a new one unless it was in use lately."""
-    return CompiledEpoch(architecture.model, architecture.examples, architecture.batch_size)
+program_of = lru_cache(maxsize=PROGRAMS)(CompiledEpoch)
 
 
 def compiled_epoch(
@@ -159,8 +150,7 @@ def compiled_epoch(
     for callback in callbacks:
         if needs_every_batch(callback):
             raise CannotCompile(f"{type(callback).__name__} needs every batch")
-    key = json.dumps([structure(model), train.images.shape, batch_size])
-    return program_of(Architecture(key, model, len(train), batch_size))
+    return program_of(Architecture(structure(model), len(train), batch_size, model))
 
 
 def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
@@ -187,7 +177,6 @@ def structure(model: keras.Model) -> str:
 
 
 def compiled_copy_of(model: keras.Model) -> keras.Model:
-    """Return a copy of `model` with fast layers for XLA, compiled alike, with its own state."""
     with copying():
         compiled_copy = keras.models.clone_model(model, clone_function=clone_for_xla)
         compiled_copy.compile_from_config(model.get_compile_config())

@@ -9,8 +9,8 @@ from typing import Any
 
 from fmnist.common.errors import ConfigError
 
+# Environment variables on which the bits of the weights depend.
 FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS")
-"""Environment variables on which the bits of the weights depend."""
 
 
 def usable_processors() -> int:

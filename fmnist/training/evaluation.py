@@ -1,7 +1,5 @@
 """What the trained weights are worth: scores, digests, predictions."""
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +24,9 @@ def evaluate(prepared: Prepared, fitted: Fitted) -> tuple[dict[str, float], dict
     model, dataset = prepared.model, prepared.dataset
     scores = score(model, dataset, "last")
     digests: dict[str, object] = {"last": digest_of_weights(model), "epochs": fitted.digests}
-    checkpoint = best_checkpoint(prepared.callbacks)
-    if checkpoint is not None:
+    checkpoints = (c for c in prepared.callbacks if isinstance(c, keras.callbacks.ModelCheckpoint))
+    of_best_model = (c for c in checkpoints if c.save_best_only and not c.save_weights_only)
+    if checkpoint := next(of_best_model, None):
         model.load_weights(checkpoint.filepath)
         scores |= score(model, dataset, "best")
         scores["best_epoch"] = fitted.history[checkpoint.monitor].index(checkpoint.best) + 1
@@ -35,19 +34,8 @@ def evaluate(prepared: Prepared, fitted: Fitted) -> tuple[dict[str, float], dict
     return scores, digests
 
 
-def best_checkpoint(
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> keras.callbacks.ModelCheckpoint | None:
-    """Return the callback that saves the best model, if there is one."""
-    for callback in callbacks:
-        is_checkpoint = isinstance(callback, keras.callbacks.ModelCheckpoint)
-        if is_checkpoint and callback.save_best_only and not callback.save_weights_only:
-            return callback
-    return None
-
-
 def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float]:
-    """Return loss and accuracy on validation and test: `{weights}_val_loss` and so on."""
+    """Return `{weights}_{val,test}_{loss,accuracy}`."""
     scores: dict[str, float] = {}
     for name in ("val", "test"):
         batches = scoring_batches(dataset.parts[name])

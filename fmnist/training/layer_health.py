@@ -11,8 +11,6 @@ from fmnist.data.datasets import Part
 from fmnist.evidence.layer_health import QUANTITIES
 from fmnist.training.xla_layers import normalized_by_batch
 
-DROPOUTS = (keras.layers.Dropout, keras.layers.AlphaDropout)
-
 
 class LayerHealth(keras.callbacks.Callback):
     """Measure each Dense layer on a fixed probe, before training and after each epoch.
@@ -26,9 +24,6 @@ class LayerHealth(keras.callbacks.Callback):
 
     Adds to the metrics of each epoch `gradient_norm` (of all kernels), `gradient_ratio` (first to
     last hidden layer) and `dead_units` (share of the hidden units).
-
-    Attributes:
-        history: (layers, quantities) float64 at each moment, columns as in `QUANTITIES`.
     """
 
     def __init__(self, images: int) -> None:
@@ -43,7 +38,7 @@ class LayerHealth(keras.callbacks.Callback):
         return [layer.name for layer in dense_layers(self.model)]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.history: list[NDArray[np.float64]] = []
+        self.history: list[NDArray[np.float64]] = []  # (layers, quantities) at each moment
         self.kernels: list[NDArray[np.float32]] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -75,13 +70,7 @@ def dense_layers(model: keras.Model) -> list[keras.layers.Dense]:
 def forward_and_backward(
     model: keras.Model, images: tf.Tensor, labels: tf.Tensor
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Return of each Dense layer its output (n, units) and the loss's gradient for its kernel.
-
-    Args:
-        model: compiled.
-        images: (n, height, width), as the model takes them.
-        labels: their classes (n,).
-    """
+    """Return of each Dense layer its output (n, units) and the loss's gradient for its kernel."""
     with tf.GradientTape() as tape:
         outputs = outputs_in_training(model, images)
         loss = model.compute_loss(images, labels, outputs[-1])
@@ -95,16 +84,9 @@ def measure(
     kernels: list[NDArray[np.float32]],
     kernels_before: list[NDArray[np.float32]],
 ) -> NDArray[np.float64]:
-    """Measure the layers on the probe.
+    """Measure the layers: (layers, quantities), columns as in `QUANTITIES`.
 
-    Args:
-        outputs: of each layer (images, units).
-        gradients: of the loss, for each layer's kernel (inputs, units).
-        kernels: of each layer (inputs, units), now.
-        kernels_before: the same before the epoch.
-
-    Returns:
-        (layers, quantities), columns as in `QUANTITIES`.
+    Outputs are (images, units), gradients and kernels (inputs, units).
     """
     rows = []
     for output, gradient, kernel, before in zip(
@@ -118,10 +100,7 @@ def measure(
 
 
 def summary(layers: NDArray[np.float64]) -> dict[str, float]:
-    """Return the metrics by which runs are compared, from `layers` (layers, quantities).
-
-    Ratio and dead units are of the hidden layers.
-    """
+    """Return the metrics of an epoch; ratio and dead units are of the hidden layers."""
     gradients, dead = (layers[:, QUANTITIES.index(q)] for q in ("gradient_norm", "dead_units"))
     with np.errstate(all="ignore"):  # 0 / 0 where all units are dead
         return {
@@ -140,17 +119,16 @@ def outputs_in_training(model: keras.Model, images: tf.Tensor) -> list[tf.Tensor
     outputs: list[tf.Tensor] = []
     x = images
     for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout | keras.layers.AlphaDropout):
+            continue
         if isinstance(layer, keras.layers.Dense):
             x = tf.nn.bias_add(tf.matmul(x, layer.kernel.value), layer.bias.value)
-            outputs.append(layer.activation(x))
+            x = layer.activation(x)
+            outputs.append(x)
         elif isinstance(layer, keras.layers.BatchNormalization):
-            outputs[-1] = normalized_by_batch(layer, x)[0]
+            x = outputs[-1] = normalized_by_batch(layer, x)[0]
         elif isinstance(layer, keras.layers.Activation):
-            outputs[-1] = layer.activation(x)
-        elif isinstance(layer, DROPOUTS):
-            continue
+            x = outputs[-1] = layer.activation(x)
         else:
             x = layer(x)
-            continue
-        x = outputs[-1]
     return outputs

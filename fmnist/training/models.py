@@ -37,7 +37,7 @@ def build(config: Model, dataset: Dataset) -> keras.Model:
 
 
 def hidden_layer(config: Model) -> list[keras.Layer]:
-    """Return one hidden layer: Dense and activation, with batch normalisation after or between."""
+    """Return Dense and activation, with batch normalisation after or between."""
     activation, initializer = config.activation.name, config.initializer.name
     if config.normalization is Normalization.batch_norm_before:
         return [

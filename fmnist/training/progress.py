@@ -1,6 +1,7 @@
 """How far a training is, for observers that know nothing of Keras."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import keras
@@ -12,39 +13,17 @@ from fmnist.training.callbacks import EpochMetrics
 from fmnist.training.layer_health import LayerHealth
 
 
+@dataclass(frozen=True)
 class TrainingProgress:
-    """What was measured of at most `planned` epochs; the properties follow the training."""
+    """What was measured so far; the lists grow with the training."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        planned: int,
-        metrics: EpochMetrics,
-        callbacks: Sequence[keras.callbacks.Callback],
-    ) -> None:
-        self.engine, self.planned, self._metrics = engine, planned, metrics
-        self._health = next((c for c in callbacks if isinstance(c, LayerHealth)), None)
-        self.measures_health = self._health is not None
-
-    @property
-    def epochs(self) -> list[dict[str, Any]]:
-        """The metrics of each epoch."""
-        return self._metrics.epochs
-
-    @property
-    def ended(self) -> list[int]:
-        """When each epoch ended, in milliseconds since 1970."""
-        return self._metrics.ended
-
-    @property
-    def layers(self) -> list[str]:
-        """The names of the layers whose health is measured."""
-        return self._health.layer_names if self._health else []
-
-    @property
-    def health(self) -> list[NDArray[np.float64]]:
-        """Layer health (layers, quantities) before training and after each epoch."""
-        return self._health.history if self._health else []
+    engine: Engine
+    planned: int  # epochs at the most
+    epochs: list[dict[str, Any]]  # the metrics of each
+    ended: list[int]  # when each did, in milliseconds since 1970
+    measures_health: bool
+    layers: list[str]  # the names of those whose health is measured
+    health: list[NDArray[np.float64]]  # (layers, quantities) before training and after each epoch
 
 
 class Observer(Protocol):
@@ -56,13 +35,33 @@ class Observer(Protocol):
     def update(self) -> None:
         """An epoch starts or has ended, so `progress` may have grown."""
 
-    def on_train_end(self) -> None:
-        """Training has ended."""
+    def on_train_end(self) -> None: ...
 
 
-def notify(observer: Observer, progress: TrainingProgress) -> keras.callbacks.Callback:
+def notify(
+    observer: Observer,
+    engine: Engine,
+    planned: int,
+    metrics: EpochMetrics,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> keras.callbacks.Callback:
+    """Inform `observer`; must come after `callbacks` and `Snapshots`, which make new lists."""
+    health = next((c for c in callbacks if isinstance(c, LayerHealth)), None)
+
+    def on_train_begin(logs: dict[str, Any] | None) -> None:
+        progress = TrainingProgress(
+            engine,
+            planned,
+            metrics.epochs,
+            metrics.ended,
+            measures_health=health is not None,
+            layers=health.layer_names if health else [],
+            health=health.history if health else [],
+        )
+        observer.on_train_begin(progress)
+
     return keras.callbacks.LambdaCallback(
-        on_train_begin=lambda logs: observer.on_train_begin(progress),
+        on_train_begin=on_train_begin,
         on_epoch_begin=lambda epoch, logs: observer.update(),
         on_epoch_end=lambda epoch, logs: observer.update(),
         on_train_end=lambda logs: observer.on_train_end(),

@@ -16,12 +16,10 @@ from fmnist.common.errors import TrainingError
 from fmnist.common.files import replacing
 from fmnist.training.compiled_epoch import build_state, state
 
-FILE = "snapshot.npz"
-"""In the folder of a run until the run is finished."""
-
+FILE = "snapshot.npz"  # in the folder of a run until it is finished
+# Attributes of callbacks that are not restored: Keras turns the sign of `min_delta` once,
+# CSVLogger decides at the start of training whether it appends, and `resume=` has no pruner.
 NOT_STATE = ("params", "_params", "min_delta", "append", "append_header", "pruner")
-"""Attributes of callbacks that are not restored: Keras turns the sign of `min_delta` once,
-CSVLogger decides at the start of training whether it appends, and `resume=` has no pruner."""
 ARRAY = "__array__"  # JSON has {ARRAY: number} in place of an array
 
 
@@ -36,11 +34,7 @@ class Snapshot:
     callbacks: Sequence[Mapping[str, Any]]  # the plain attributes of each
 
     def save(self, path: Path) -> None:
-        """Write it atomically.
-
-        Raises:
-            OSError: if it cannot be written.
-        """
+        """Write it atomically."""
         arrays: dict[str, Any] = {f"variable{i}": v for i, v in enumerate(self.variables)}
 
         def by_number(array: NDArray[Any]) -> dict[str, int]:
@@ -93,9 +87,6 @@ class Snapshots(keras.callbacks.Callback):
     """Save a snapshot after each epoch; continue from an earlier one when training begins.
 
     Must come after all callbacks that it watches.
-
-    Attributes:
-        digests: of each epoch's "weights" and "metrics".
     """
 
     def __init__(
@@ -108,7 +99,7 @@ class Snapshots(keras.callbacks.Callback):
         super().__init__()
         self.path, self.run_id = Path(folder, FILE), run_id
         self.watched, self.earlier = [*watched, self], earlier
-        self.digests: list[dict[str, str]] = []
+        self.digests: list[dict[str, str]] = []  # of each epoch's "weights" and "metrics"
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restore the earlier state; by now the watched callbacks have reset theirs."""
@@ -123,9 +114,12 @@ class Snapshots(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         assert logs is not None
         metrics = {key: value for key, value in logs.items() if not key.endswith("_seconds")}
-        weights = digest_of_weights(self.model)
+        text = json.dumps(metrics, default=float)
         self.digests.append(
-            {"weights": weights, "metrics": _sha256(json.dumps(metrics, default=float).encode())}
+            {
+                "weights": digest_of_weights(self.model),
+                "metrics": hashlib.sha256(text.encode()).hexdigest(),
+            }
         )
         Snapshot(
             self.run_id,
@@ -138,7 +132,10 @@ class Snapshots(keras.callbacks.Callback):
 
 def digest_of_weights(model: keras.Model) -> str:
     """Return the SHA-256 (hexadecimal) of all weights, in their order, shapes included."""
-    return _sha256(*(f"{w.shape}{w.dtype}".encode() + w.tobytes() for w in model.get_weights()))
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(f"{weight.shape}{weight.dtype}".encode() + weight.tobytes())
+    return digest.hexdigest()
 
 
 def plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
@@ -157,10 +154,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, np.ndarray | np.generic):
         return not value.dtype.hasobject
     return value is None or isinstance(value, bool | int | float | str)
-
-
-def _sha256(*parts: bytes) -> str:
-    whole = hashlib.sha256()
-    for part in parts:
-        whole.update(part)
-    return whole.hexdigest()

@@ -24,7 +24,7 @@ from fmnist.training.callbacks import (
 from fmnist.training.compiled_epoch import CannotCompile, CompiledEpoch, compiled_epoch
 from fmnist.training.layer_health import LayerHealth
 from fmnist.training.models import build
-from fmnist.training.progress import Observer, TrainingProgress, notify
+from fmnist.training.progress import Observer, notify
 from fmnist.training.state import Snapshot, Snapshots
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def prepare(config: Config, dataset: Dataset) -> Prepared:
     """Build model and callbacks, and start to compile the program of the compiled engine.
 
     Raises:
-        ConfigError: if model or callbacks cannot be built.
+        ConfigError: if model or callbacks cannot be built, or one monitors an unknown metric.
     """
     model = compiled_model(config, dataset)
     callbacks = user_callbacks(config, dataset)
@@ -83,11 +83,6 @@ def compiled_model(config: Config, dataset: Dataset) -> keras.Model:
 
 
 def user_callbacks(config: Config, dataset: Dataset) -> list[keras.callbacks.Callback]:
-    """Build the callbacks of the configuration, but for those that are null.
-
-    Raises:
-        ConfigError: if one cannot be built, or monitors an unknown metric.
-    """
     callbacks = []
     for name, node in config.callbacks.items():
         if node is None:
@@ -130,8 +125,8 @@ def fit(
     watched = [metrics, *prepared.callbacks, divergence, history, pruning]
     snapshots = Snapshots(config.output_dir, run_id, watched, earlier)
     engine = Engine.compiled if program else Engine.keras
-    progress = TrainingProgress(engine, config.training.epochs, metrics, prepared.callbacks)
-    callbacks = [*watched, snapshots, notify(observer, progress), ProgressLine()]
+    informed = notify(observer, engine, config.training.epochs, metrics, prepared.callbacks)
+    callbacks = [*watched, snapshots, informed, ProgressLine()]
     _train(prepared, program, _epochs_left(prepared, earlier), callbacks)
     divergence.check()
     if len(metrics.epochs) < config.training.epochs and not pruning.pruned_after:
@@ -140,14 +135,14 @@ def fit(
 
 
 def _usable(program: CompiledEpoch | None) -> CompiledEpoch | None:
-    """Wait until `program` is compiled; return None if there is none or XLA cannot compile it."""
+    """Wait until `program` is compiled; return None if XLA cannot compile it."""
     try:
         if program:
             program.wait()
+        return program
     except CannotCompile as reason:
         log.warning(FALL_BACK, reason)
         return None
-    return program
 
 
 def _epochs_left(prepared: Prepared, earlier: Snapshot | None) -> range:
@@ -165,7 +160,7 @@ def _train(
     epochs: range,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Call Keras's `fit`: a step of it is an epoch of `program`, or else a batch."""
+    # For Keras, a step is an epoch of `program`, or else a batch.
     train, size = prepared.dataset.train, prepared.config.training.batch_size
     orders = epoch_orders(len(train), epochs, prepared.config.seed)
     data, steps = orders, 1

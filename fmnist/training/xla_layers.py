@@ -14,11 +14,9 @@ ALPHA, SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. (2017)
 
 EXACT = (tf.float32, tf.float64)  # Keras computes a batch's statistics in float32 at least
 
-Gradient = Callable[[tf.Tensor], tf.Tensor]
-
 
 @tf.custom_gradient
-def selu(x: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+def selu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """SELU (Klambauer et al., 2017, equation 2) by `exp`, as XLA has no fast `expm1` on a CPU."""
     y = SCALE * (tf.maximum(x, 0) + ALPHA * (tf.exp(tf.minimum(x, 0)) - 1))
     slope = tf.where(y > 0, tf.constant(SCALE, y.dtype), y + SCALE * ALPHA)
@@ -80,11 +78,7 @@ def normalized(
 def normalized_by_batch(
     layer: keras.layers.BatchNormalization, x: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """Normalise x (batch, units) as `layer` does in training; its moving statistics stay.
-
-    Returns:
-        What `normalized` does.
-    """
+    """Return what `normalized` does, as `layer` does in training; its moving statistics stay."""
     gamma, beta = tf.convert_to_tensor(layer.gamma), tf.convert_to_tensor(layer.beta)
     results: tuple[tf.Tensor, ...] = normalized(x, gamma, beta, tf.constant(layer.epsilon, x.dtype))
     return results

@@ -148,7 +148,7 @@ def test_any_bytes_are_read_as_what_they_are_or_refused(tmp_path, small_arrays, 
     else:
         np.testing.assert_array_equal(found, expected)
     most = len(content) * (LARGEST_COMPRESSION if content[:2] == b"\x1f\x8b" else 1)
-    assert peak < most + 500_000
+    assert peak < 3 * most + 500_000  # gzip makes two copies of what it returns
 
 
 def meaning(content: bytes) -> np.ndarray | None:
