@@ -25,6 +25,15 @@ def test_the_readme_is_read_in_one_sitting():
     assert len(text.encode()) <= 14_000
 
 
+def test_a_sentence_of_the_readme_has_at_most_thirty_words():
+    text = re.sub(
+        r"```.*?```|^[|#!].*?$", "", README.read_text(encoding="utf-8"), flags=re.M | re.S
+    )
+    plain = re.sub(r"\]\([^)]*\)", "]", text)
+    sentences = re.split(r"(?<=[.?!:])\s+(?=[A-Z`\[*])|\n\n|\n- ", plain)
+    assert [sentence for sentence in sentences if len(sentence.split()) > 30] == []
+
+
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_a_page_says_what_it_is_for_and_where_to_go_on(page):
     title, blank, first, *rest = page.read_text(encoding="utf-8").splitlines()
