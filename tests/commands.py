@@ -18,11 +18,10 @@ import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Timer
+from threading import Lock, Timer
 
 import pytest
 
@@ -107,11 +106,14 @@ class Command:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-@cache
+starting = Lock()  # tests start commands in several threads
+
+
 def _start_server() -> None:
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # where it has threads, a fork may wait for them
-    forkserver.ensure_running()
-    del os.environ["OPENBLAS_NUM_THREADS"]
+    with starting:
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # where it has threads, a fork may wait for them
+        forkserver.ensure_running()
+        del os.environ["OPENBLAS_NUM_THREADS"]
 
 
 def _run(

@@ -100,7 +100,7 @@ def test_nothing_is_lost_if_a_link_is_cut_and_a_node_dies(cluster, tmp_path):
     assert (hosts[str(cut_off)], hosts[str(killed)]) == (WORKER, HEAD)
     assert tags(cluster, "resumed") == {str(killed): "1"}
     log = (sweep / str(KILLED.index(killed)) / "train.log").read_text()
-    assert epoch <= int(re.search(r"goes on after epoch (\d+) of", log)[1]) < EPOCHS
+    assert epoch <= int(re.search(r"resumes after epoch (\d+) of", log)[1]) < EPOCHS
     points = query(
         cluster,
         "SELECT key, count(*), count(DISTINCT run_uuid || step) FROM metrics "
@@ -128,7 +128,7 @@ def test_what_fails_costs_only_itself_and_ctrl_c_leaves_nothing_running(cluster)
     wait_until(lambda: state.exists() and json.loads(state.read_text())["epoch"], process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert process.wait(timeout=240) == 130
-    assert cluster.log("stopped.log").endswith("the same command, typed again\n")
+    assert cluster.log("stopped.log").endswith("resume it: type the same command again\n")
     others = "SELECT status, count(*) FROM runs WHERE status != 'FINISHED' GROUP BY status"
     assert dict(query(cluster, others)) == {"KILLED": 2}
     again = cluster.train(*command[:-1], f"hydra.sweep.dir={sweep}-again", log="again.log")
