@@ -41,7 +41,7 @@ def load(store: Store, run_id: str) -> StudyRuns:
     except MlflowException as error:
         raise TrackingError(f"study {run_id}: {one_line(error)}") from error
     tags = study.data.tags
-    if tag.STUDY not in tags:
+    if not {tag.STUDY, tag.SWEEP} <= tags.keys():  # a decision names its study by the same tag
         raise TrackingError(f"run {run_id}: is not a study; omit it to compare the latest one")
     values = json.loads(tags[tag.STUDY])
     lists: dict[str, Any] = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}

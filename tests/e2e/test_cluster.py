@@ -134,7 +134,7 @@ def test_what_fails_costs_only_itself_and_ctrl_c_leaves_nothing_running(cluster)
     again = cluster.train(*command[:-1], f"hydra.sweep.dir={sweep}-again", log="again.log")
     assert again.wait(timeout=480) == 1
     printed = cluster.log("again.log")
-    assert " goes on: what is finished" in printed
+    assert " resumes: finished runs" in printed
     assert "error: 1 of 2 jobs failed" in printed and "job 1/2" in printed
     assert "training.batch_size=100000: must be at most the" in printed.rpartition("failed:")[2]
     assert dict(query(cluster, others)) == {"FAILED": 1}

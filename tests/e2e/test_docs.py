@@ -148,7 +148,7 @@ def run_id(folder: Path, stopped: bool) -> str:
 
 
 def study_id(folder: Path) -> str:
-    return next(run.info.run_id for run in runs_in(folder) if "study" in run.data.tags)
+    return next(run.info.run_id for run in runs_in(folder) if "sweep" in run.data.tags)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from fmnist.registry.decision import Evidence, Outcome
 from fmnist.registry.decision_log import EXPERIMENT, MODEL, find_decision_log, open_decision_log
 from fmnist.registry.rollback import rollback
 from fmnist.registry.validation import predictions_of, validate
-from fmnist.tracking import studies, tag
+from fmnist.tracking import studies, study_runs, tag
 from fmnist.tracking.model import digest
 from fmnist.tracking.store import Store
 
@@ -224,6 +224,12 @@ REFUSALS = [
     (other_data, "it was trained on other data: digits, fingerprint "),
     (deleted, "was deleted"),
 ]
+
+
+def test_a_decision_is_no_study_though_it_names_one(store):
+    decision = promote(store, 0)
+    with pytest.raises(TrackingError, match="is not a study"):
+        study_runs.load(store, decision.record)
 
 
 def test_predictions_may_differ_by_what_other_threads_round(store):
