@@ -16,7 +16,7 @@ import pytest
 from mlflow.entities import Run
 
 from conftest import RATE
-from fmnist.common.errors import ConfigError, PromotionError
+from fmnist.common.errors import ConfigError, PromotionError, TrackingError
 from fmnist.config import schema
 from fmnist.config.schema import Promotion
 from fmnist.registry import promotion, versions
