@@ -125,6 +125,7 @@ def _fetch_again() -> None:
 
 
 def checkout_findings() -> Iterator[Finding]:
+    """Find what a killed `reproduce --checkout` left."""
     for folder in checkout.abandoned():
         problem = f"{folder}: left by `reproduce --checkout`"
         yield Finding(problem, "--fix removes it", partial(checkout.remove, folder))
@@ -175,6 +176,7 @@ def _resume(store: Store, run_id: str) -> None:
 
 
 def decision_findings() -> Iterator[Finding]:
+    """Find decisions that a killed promotion left half made."""
     decision_log = find_decision_log()
     if decision_log is None:
         return
@@ -196,12 +198,14 @@ def decision_findings() -> Iterator[Finding]:
 
 
 def model_findings() -> Iterator[Finding]:
+    """Find models whose logging was cut short."""
     for model_id in store_checks.half_logged_models():
         delete = partial(store_checks.delete_model, model_id)
         yield Finding(f"model {model_id}: half logged", "--fix deletes it", delete)
 
 
 def artifact_findings(store: Store) -> Iterator[Finding]:
+    """Find folders of runs and models that the store does not know."""
     root, stray = store_checks.stray_artifacts(store.uri)
     if stray:
         names = ", ".join(folder.name for folder in stray[:3])

@@ -87,6 +87,7 @@ def _free_port(port: int) -> int:
 
 
 def open_page(address: str, browser: bool) -> None:
+    """Print an address, and open it in the browser if asked."""
     _print(address)
     if browser and not webbrowser.open(address):
         _print("no browser here: open that address in yours")

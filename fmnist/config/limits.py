@@ -40,6 +40,7 @@ def check_numbers(node: DictConfig, prefix: str = "") -> None:
 
 
 def check(key: str, value: float, limits: Mapping[str, float]) -> None:
+    """Raise ConfigError if a number is not finite or outside its limits."""
     within = all(COMPARISONS[name](value, limit) for name, limit in limits.items())
     if not (within and math.isfinite(value)):
         allowed = " and ".join(f"{name.replace('_', ' ')} {limits[name]}" for name in limits)

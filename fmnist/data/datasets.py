@@ -50,6 +50,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
         height, width = self.train.images.shape[1:]
         return height, width
 

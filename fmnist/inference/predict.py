@@ -66,6 +66,7 @@ def ask(names: Sequence[str]) -> Answers:
 
 
 def as_table(answers: Answers) -> str:
+    """Return the probable classes of each image, the most probable one first."""
     rows = []
     for answer in answers.answers:
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
@@ -75,6 +76,7 @@ def as_table(answers: Answers) -> str:
 
 
 def as_json(answers: Answers) -> str:
+    """Return all probabilities of each image."""
     model = f"models:/{MODEL}/{answers.version}"
     listed = [
         {"image": answer.name, "class": answer.best, "probabilities": answer.probabilities}

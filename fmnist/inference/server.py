@@ -42,6 +42,7 @@ class Champion:
         return self.current[1].metadata
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
+        """Return the probabilities, a column for each class by name."""
         version, model = self.current
         answering_version.get().append(version)
         return model.predict(data, params=params)
@@ -98,6 +99,7 @@ def application(champion: Champion) -> FastAPI:
     async def check(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
+        """Refuse wrong input, and shorten MLflow's errors."""
         if request.url.path != PATH or request.method != "POST":
             return await call_next(request)
         answering_version.set([])

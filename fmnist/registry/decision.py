@@ -75,6 +75,7 @@ class Decision:
 
     @property
     def candidates(self) -> list[Candidate]:
+        """The incumbent, if there is one, and the challenger."""
         return [candidate for candidate in (self.evidence.incumbent, self.challenger) if candidate]
 
 

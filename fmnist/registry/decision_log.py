@@ -35,6 +35,7 @@ class DecisionLog:
         return [runs.get(run_id) or find_decision(run_id) for run_id in self.run_ids()]
 
     def run_ids(self) -> list[str]:
+        """Return the run id of each decision, the first one first."""
         return [run_id for _, run_id in sorted(self._entries().items())]
 
     def append(self, index: int, run_id: str) -> bool:
@@ -63,6 +64,7 @@ def find_decision(run_id: str) -> Run:
 
 
 def all_decisions() -> list[Run]:
+    """Return the run of each decision, the first one first."""
     decision_log = find_decision_log()
     return decision_log.decisions() if decision_log else []
 
@@ -105,6 +107,7 @@ def open_decision_log(store: Store) -> DecisionLog:
 
 
 def changes(decisions: Sequence[Run]) -> list[Run]:
+    """Return the decisions that changed the champion."""
     return [
         run for run in decisions if run.data.tags.get("champion") != run.data.tags.get("replaced")
     ]
@@ -117,6 +120,7 @@ def champion_after(decision: Run) -> int | None:
 
 
 def as_table(decisions: Sequence[Run]) -> str:
+    """Return a row for each decision; raise PromotionError if there is none."""
     if not decisions:
         raise PromotionError("there was no champion yet: `python -m fmnist promote` makes one")
     columns = ["when (UTC)", "decision", "champion", "reason", "by", "record"]

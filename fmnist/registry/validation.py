@@ -41,6 +41,7 @@ def validate(uri: str, run_id: str, evidence: Evidence) -> list[Check]:
 
 
 def check_seeds(variant: Variant, design: StudyDesign) -> Check:
+    """Check that every run of a variant finished."""
     missing = [f"seed {seed} did not finish" for seed in design.seeds if seed not in variant.values]
     missing = missing or [f"{number} {status}" for status, number in variant.unfinished.items()]
     finding = ", ".join(missing) or f"{len(variant.values)} finished"

@@ -49,6 +49,7 @@ def logged_model_id(run: Run) -> str:
 
 
 def find_version(version: int) -> ModelVersion | None:
+    """Return a version of the registered model; None if there is none of that number."""
     return if_there(mlflow.MlflowClient().get_model_version, MODEL, str(version))
 
 
@@ -61,16 +62,19 @@ def version_at(version: int) -> ModelVersion:
 
 
 def run_id_of(version: int) -> str:
+    """Return the id of the run that trained a version."""
     return str(version_at(version).run_id)
 
 
 def version_of(alias: str) -> int | None:
+    """Return the version that has an alias; None if there is none."""
     model: Any = if_there(mlflow.MlflowClient().get_registered_model, MODEL)
     version = model and model.aliases.get(alias)
     return None if version is None else int(version)
 
 
 def set_alias(alias: str, version: int) -> None:
+    """Move an alias; another process may create it at the same moment."""
     client = mlflow.MlflowClient()
     call_with_retry(
         lambda: client.set_registered_model_alias(MODEL, alias, str(version)), ALIAS_TIMEOUT

@@ -28,6 +28,7 @@ FOOTNOTE = (
 
 
 def show(comparison: Comparison, healths: Healths) -> None:
+    """Print the comparison: rendered on a terminal, as Markdown anywhere else."""
     print_markdown(markdown(comparison, healths))
 
 

@@ -28,6 +28,7 @@ def percent(estimate: Estimate) -> str:
 
 
 def percent_by_seed(values: Mapping[int, float]) -> str:
+    """Write fractions in percent, in the order of the seeds."""
     return " ".join(f"{100 * values[seed]:.2f}" for seed in sorted(values))
 
 
@@ -40,6 +41,7 @@ def points(difference: Estimate) -> str:
 
 
 def significance(p: float) -> str:
+    """Write a p-value: "p = 0.031", "p < 0.001"; "-" if there is none."""
     if math.isnan(p):
         return "-"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -18,6 +18,7 @@ def verdict(comparison: Comparison, variant: Variant) -> str:
 
 
 def margin(design: StudyDesign) -> str:
+    """Return the smallest difference that matters, in words."""
     return f"{100 * design.min_effect:g} points"
 
 

@@ -58,6 +58,7 @@ class Reproduction:
 
     @property
     def words(self) -> str:
+        """The verdict with its reason."""
         verdict = VERDICTS[self.status]
         if self.status == IDENTICAL:
             return f"{verdict}: weights and metrics of every epoch ({self.epochs[0]})"
@@ -72,6 +73,7 @@ class Reproduction:
 
 
 def find_original(run_id: str) -> Run:
+    """Return the run to train again; raise ReproductionError if it cannot be compared."""
     run = find_run(run_id)
     if run is None:
         raise ReproductionError(f"run {run_id}: there is no such run in this store")
@@ -156,6 +158,7 @@ def _log(original: Run, repeated: Run, reproduction: Reproduction) -> None:
 
 
 def as_table(reproduction: Reproduction) -> str:
+    """Return the largest difference of each metric."""
     rows = [
         [d.metric, str(d.epoch), f"{d.original:.6g}", f"{d.here:.6g}", f"{d.relative:.2g}"]
         for d in reproduction.differences

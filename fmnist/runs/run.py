@@ -123,6 +123,7 @@ def with_threads(config: Config, context: JobContext) -> Config:
 
 
 def load_dataset(config: Config) -> Dataset:
+    """Load the data set; refuse a batch that is larger than its training part."""
     dataset: Dataset = instantiate("data", config.data)
     if config.training.batch_size > len(dataset.train):
         raise ConfigError(
@@ -147,6 +148,7 @@ def _compared(original: Run, dataset: Dataset) -> str:
 
 
 def train_and_record(inputs: RunInputs, pruner: "Pruner | None") -> TrainedRun:
+    """Train or resume while each epoch is tracked; then score and record the result."""
     from fmnist.training import state, trainer
 
     started, folder = time.perf_counter(), Path(inputs.config.output_dir)
@@ -208,6 +210,7 @@ def record(result: TrainedRun, dataset: Dataset) -> None:
 
 
 def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
+    """Draw the run, by the names of the artifacts."""
     # Only now: the first epoch does not wait for matplotlib.
     from fmnist.reports import class_plots, run_plots
 
@@ -224,6 +227,7 @@ def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
 
 
 def score_table(result: TrainedRun) -> str:
+    """Return the scores of the best and the last weights."""
     epochs = {"best": result.scores.get("best_epoch"), "last": len(result.history["loss"])}
     rows = [
         [f"{weights} (epoch {epoch})", *(result.scores[f"{weights}_{name}"] for name in SCORES)]

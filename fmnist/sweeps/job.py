@@ -29,6 +29,7 @@ class Job:
 
 
 def single_run() -> Job:
+    """Return the job of a command that is no sweep."""
     return Job(_context())
 
 

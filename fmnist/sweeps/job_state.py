@@ -49,6 +49,7 @@ class JobState:
 
 
 def killed(sweep_dir: str, number: int, overrides: list[str], reason: str) -> JobReturn:
+    """Record, and return, that the process of a job was killed."""
     error = f"its process was killed, {reason}"
     state = JobState(number, overrides, ended=True, error=error)
     state.save(sweep_dir)

@@ -59,6 +59,7 @@ def listed_values(override: Override) -> list[str]:
 
 
 def parsed_seeds(values: Iterable[str | int]) -> tuple[int, ...]:
+    """Return the seeds; raise ConfigError if one is not a seed or is named twice."""
     seeds = tuple(map(_seed, values))
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"seed={','.join(map(str, seeds))}: name each seed once")

@@ -36,6 +36,7 @@ class SearchSpace:
 
 
 def search_space(config: DictConfig, overrides: Overrides) -> SearchSpace:
+    """Return what is searched; raise ConfigError if that is impossible as configured."""
     distributions = {key: distribution(o) for key, o in swept(overrides).items()}
     if not distributions:
         raise ConfigError(
@@ -49,6 +50,7 @@ def search_space(config: DictConfig, overrides: Overrides) -> SearchSpace:
 
 
 def distribution(override: Override) -> BaseDistribution:
+    """Return what Optuna draws an override's values from; raise ConfigError if it cannot."""
     sweep = override.value()
     try:
         if isinstance(sweep, IntervalSweep):

@@ -74,6 +74,7 @@ class StudySweeper(Sweeper):
         study_comparison.conclude(study, status)
 
     def sweep(self, arguments: list[str]) -> None:
+        """Run the whole study; raise the error of the first job that failed, at the end."""
         from fmnist.tracking.heartbeat import run_lock  # only now: MLflow takes a second to import
 
         overrides = parsed(self.params, arguments)

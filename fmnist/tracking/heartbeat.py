@@ -63,6 +63,7 @@ def is_alive(run: Run) -> bool:
 
 
 def send_heartbeat(run_ids: Sequence[str]) -> None:
+    """Tell the store that the process that makes these runs lives."""
     for run_id in run_ids:
         mlflow.MlflowClient().set_tag(run_id, tag.HEARTBEAT, _now())
 

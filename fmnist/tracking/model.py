@@ -34,6 +34,7 @@ class NamedKerasFlavor:
 
     @staticmethod
     def save_model(path: str, mlflow_model: Model, **arguments: Any) -> None:
+        """Save as `mlflow.keras.save_model` does, then say what `mlflow.pyfunc` is to load."""
         del arguments["validate_serving_input"]  # meant for `Model.log` alone
         code = Path(path, "code")
         code.mkdir(parents=True)  # MLflow forgets the folder for an input example (issue 16183)

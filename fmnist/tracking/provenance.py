@@ -54,10 +54,12 @@ def command(config: Config, context: JobContext) -> str:
 
 
 def train_command(overrides: Iterable[str]) -> str:
+    """Return the shell command of `train.py`, without where it is tracked."""
     return shlex.join(["python", "train.py", *result_overrides(overrides)])
 
 
 def result_overrides(overrides: Iterable[str]) -> list[str]:
+    """Return the overrides that affect the result of a run."""
     return [o for o in overrides if not o.lstrip("+").startswith(NOT_OF_A_RUN)]
 
 

@@ -34,6 +34,7 @@ class RunInputs:
 
 
 def origin_tags(inputs: RunInputs) -> dict[str, str]:
+    """Return the tags that say what is run, by which code, on which data."""
     git, fingerprint = provenance.git_state(), inputs.dataset.fingerprint
     tags = {
         tag.SIGNATURE: provenance.signature(inputs.config, fingerprint),

@@ -19,6 +19,7 @@ DIGESTS = "digests.json"
 
 
 def set_tags(run_id: str, tags: Mapping[str, object]) -> None:
+    """Set tags in one request."""
     MlflowClient().log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
 

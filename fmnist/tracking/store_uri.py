@@ -34,6 +34,7 @@ NOT_WRITABLE = re.compile(  # words of SQLite, and of the system for the lock be
 
 
 def default_uri() -> str:
+    """Return the store beside train.py."""
     return f"sqlite:///{PROJECT / 'mlflow.db'}"
 
 
@@ -45,6 +46,7 @@ def without_password(uri: str) -> str:
 
 
 def unusable(uri: str, reason: str) -> TrackingError:
+    """Return the error that says why a store cannot be used; without its password."""
     return TrackingError(f"tracking store {without_password(uri)}: {reason}")
 
 

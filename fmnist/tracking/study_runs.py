@@ -36,6 +36,7 @@ class StudyRuns:
 
 
 def load(store: Store, run_id: str) -> StudyRuns:
+    """Load a study by its run id; raise TrackingError if there is none."""
     try:
         study = mlflow.get_run(run_id)
     except MlflowException as error:
@@ -58,10 +59,12 @@ def _job_number(run: Run) -> int:
 
 
 def runs_of(store: Store, condition: str | None) -> list[RunSummary]:
+    """Return the runs that are evidence, of those that fulfil MLflow's `condition`."""
     return evidence_runs(search(store, condition or ""))
 
 
 def evidence_runs(runs: Iterable[Run]) -> list[RunSummary]:
+    """Return those of the runs that trained and are evidence."""
     return [
         run_summary(run)
         for run in runs
@@ -70,6 +73,7 @@ def evidence_runs(runs: Iterable[Run]) -> list[RunSummary]:
 
 
 def run_summary(run: Run) -> RunSummary:
+    """Return what a comparison needs of a run."""
     tags, ended = run.data.tags, status(run)
     if tags.get(tag.ERROR, "").startswith("TrainingError"):
         ended = "diverged"

@@ -177,6 +177,7 @@ def structure(model: keras.Model) -> str:
 
 
 def compiled_copy_of(model: keras.Model) -> keras.Model:
+    """Return a copy of `model` with fast layers for XLA, compiled alike, with its own state."""
     with copying():
         compiled_copy = keras.models.clone_model(model, clone_function=clone_for_xla)
         compiled_copy.compile_from_config(model.get_compile_config())

@@ -14,6 +14,7 @@ FLAGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS")
 
 
 def usable_processors() -> int:
+    """Return how many processors this process may use, of those of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -41,6 +42,7 @@ def use_threads(count: int) -> None:
 
 
 def threads() -> dict[str, int]:
+    """Return how many threads TensorFlow uses within and between operations."""
     import tensorflow as tf
 
     threading = tf.config.threading

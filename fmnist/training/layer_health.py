@@ -31,10 +31,12 @@ class LayerHealth(keras.callbacks.Callback):
         self.images = images
 
     def watch(self, train: Part) -> None:
+        """Take the probe from the training part."""
         self.probe = tf.constant(train.images[: self.images]), train.labels[: self.images]
 
     @property
     def layer_names(self) -> list[str]:
+        """The measured layers, from input to output."""
         return [layer.name for layer in dense_layers(self.model)]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

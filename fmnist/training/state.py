@@ -80,6 +80,7 @@ class Snapshot:
 
 
 def remove(folder: Path) -> None:
+    """Remove the snapshot of a run that is finished."""
     (folder / FILE).unlink(missing_ok=True)
 
 
@@ -139,6 +140,7 @@ def digest_of_weights(model: keras.Model) -> str:
 
 
 def plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    """Return the attributes that are numbers, strings, arrays, and lists and dicts of these."""
     return {
         key: value
         for key, value in vars(callback).items()

@@ -83,6 +83,7 @@ def compiled_model(config: Config, dataset: Dataset) -> keras.Model:
 
 
 def user_callbacks(config: Config, dataset: Dataset) -> list[keras.callbacks.Callback]:
+    """Build the configured callbacks; raise ConfigError for one that cannot be used."""
     callbacks = []
     for name, node in config.callbacks.items():
         if node is None:
