@@ -34,7 +34,7 @@ from fmnist.tracking.run_inputs import data_of_run  # noqa: E402
 from fmnist.tracking.store import Store, existing_store, search  # noqa: E402
 
 DOCS = PROJECT / "docs"
-IMAGES = Path("outputs", "images")  # in the project's folder
+IMAGES = Path("docs", "images")  # in the project's folder
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PORT = 5171
 OF_RUN = {

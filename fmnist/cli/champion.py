@@ -12,7 +12,7 @@ from fmnist.common.errors import ImageError
 @study_argument
 @experiment_option
 @click.option("--dry-run", is_flag=True, help="Show the decision and change nothing.")
-@click.option("--first", is_flag=True, help="Without evidence, where there is no champion yet.")
+@click.option("--first", is_flag=True, help="Without evidence, where no champion can be compared.")
 @click.option("--min-effect", type=float, help="The mean must be higher by this, a fraction.")
 @click.option("--alpha", type=float, help="Largest corrected p-value that is evidence.")
 @click.option("--max-class-drop", type=float, help="Largest loss on any class, a fraction.")

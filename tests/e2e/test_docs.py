@@ -17,7 +17,6 @@ from pathlib import Path
 import click
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from PIL import Image
 
 from conftest import ENVIRONMENT, PROJECT, copy_store, made_once, runs_in
 from fmnist.cli.main import commands
@@ -103,9 +102,7 @@ def make_clone(folder: Path) -> None:
             assert old in text, (name, old)
             text = text.replace(old, new)
         (folder / name).write_text(text)
-    images = folder / "outputs" / "images"
-    images.mkdir(parents=True)
-    Image.new("L", (8, 8), 200).save(images / "grey.png")
+    shutil.copytree(PROJECT / "docs" / "images", folder / "docs" / "images")
     assert typed(folder, "python train.py -m model=relu,selu seed=1,2").returncode == 0
     stop_a_run(folder)
 
