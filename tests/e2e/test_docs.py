@@ -41,7 +41,11 @@ CHEAPER = {
     },
 }
 NEED_CHAMPION = ("promotion", "predict-and-serve")
-SHORTER = {"1,2,3,4,5": "1,2", "trials=200": "trials=3", "training.epochs=20": "training.epochs=3"}
+SHORTER = {
+    "1,2,3,4,5": "1,2",
+    "training.epochs=20": "training.epochs=3",
+    "epochs = '10'": "epochs = '2'",
+}
 
 
 def examples(page: Path) -> list[tuple[str, list[str]]]:
@@ -103,7 +107,7 @@ def make_clone(folder: Path) -> None:
             text = text.replace(old, new)
         (folder / name).write_text(text)
     shutil.copytree(PROJECT / "docs" / "images", folder / "docs" / "images")
-    assert typed(folder, "python train.py -m model=relu,selu seed=1,2").returncode == 0
+    assert typed(folder, "python train.py -m +experiment=tutorial").returncode == 0
     stop_a_run(folder)
 
 

@@ -137,7 +137,7 @@ def test_the_recorded_libraries_are_installed_and_nothing_else(original, tmp_pat
         assert subprocess.check_output(asked, text=True) == "1.16.0\n"
         for hostile in ("six @ file:///etc", "-r /etc/passwd", "six==1.0 --hash=x", "six", ""):
             path.write_text(hostile)
-            with pytest.raises(ReproductionError, match=r"requirements\.txt is no list"):
+            with pytest.raises(ReproductionError, match=r"requirements\.txt is not a list"):
                 checkout.environment(first, tmp_path / "hostile")
     finally:
         path.write_text(kept)
