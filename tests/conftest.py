@@ -276,7 +276,7 @@ def train_rates(folder: Path) -> None:
     statement = StudyDesign("Which rate?", by=(RATE,), seeds=(1, 2, 3, 4), variants=1)
     for rate in RATES:
         tracking = Tracking(f"sqlite:///{folder}/mlflow.db", "fmnist")
-        opened = studies.begin(tracking, statement, studies.Sweep(rate, rate, rate))
+        opened = studies.begin(tracking, statement, studies.Sweep(rate, rate, rate, None, 1))
         for seed in statement.seeds:
             config = composed(folder, *sized, f"{RATE}={rate}", f"seed={seed}")
             mlflow.MlflowClient().set_tag(run(config).run_id, "mlflow.parentRunId", opened.run_id)

@@ -41,6 +41,11 @@ def prepare_process() -> None:
     """Set what holds wherever the package is imported."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # the only one here, whatever keras.json says
+    try:
+        Path.home()
+    except RuntimeError:  # no HOME, and no such user: MLflow could not be imported
+        os.environ["HOME"] = tempfile.gettempdir()
     for name, level in LOG_LEVELS.items():
         logging.getLogger(name).setLevel(level)
     # Our launchers and sweepers in conf/hydra/ have the names of those that they replace.

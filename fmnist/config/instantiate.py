@@ -32,7 +32,7 @@ def instantiate(key: str, node: dict[str, Any]) -> Any:
     """
     if not isinstance(node, dict) or "_target_" not in node:
         raise ConfigError(f"{key}: has no _target_")
-    for path, target in _targets(node, key):
+    for path, target in targets(node, key):
         _check_target(path, target, top=path == f"{key}._target_")
     try:
         built = hydra_instantiate(node, _convert_="all")
@@ -46,7 +46,7 @@ def instantiate(key: str, node: dict[str, Any]) -> Any:
     return built
 
 
-def _targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
+def targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield the key and the value of each `_target_` in `node`, however deep."""
     children: Any = ()
     if isinstance(node, dict):
@@ -56,7 +56,7 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(node, list | tuple):
         children = enumerate(node)
     for key, child in children:
-        yield from _targets(child, f"{path}.{key}")
+        yield from targets(child, f"{path}.{key}")
 
 
 def _check_target(path: str, target: str, top: bool) -> None:

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.utils import to_absolute_path
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -125,6 +126,7 @@ class Config:
         except OmegaConfBaseException as error:
             raise ConfigError(one_line(error)) from error
         check_numbers(composed)
+        _make_absolute(values["data"])
         check_size(values["model"]["depth"], values["model"]["width"])
         check_name("model.name", values["model"]["name"])
         check_name("tracking.experiment", values["tracking"]["experiment"])
@@ -156,6 +158,12 @@ def rebased(node: Any, folder: str, target: str) -> Any:
     if isinstance(node, str) and f"{node}/".startswith(f"{folder}/"):
         return target + node[len(folder) :]
     return node
+
+
+def _make_absolute(data: Any) -> None:
+    """Let the folder of the data be found from any other folder, too."""
+    if isinstance(data, dict) and data.get("dir"):
+        data["dir"] = to_absolute_path(str(data["dir"]))
 
 
 def promotion(**given: float | None) -> Promotion:

@@ -17,7 +17,8 @@ from fmnist.common.files import file_lock, is_held
 from fmnist.common.startup import environment_of_child
 from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
-from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, GitState, git_state, installed
+from fmnist.tracking.git import GitState, git_state, run_git
+from fmnist.tracking.provenance import CHANGES, REQUIREMENTS, installed
 from fmnist.tracking.store import Run
 
 PREFIX, WORKTREE, LOCK = "fmnist-checkout-", "worktree", "running.lock"
@@ -77,7 +78,7 @@ def worktree(run: Run, folder: str) -> Iterator[Path]:
 
 def _recorded_patch(run: Run) -> bytes:
     patch = artifact(run.info.run_id, CHANGES) or b""
-    if GitState(None, patch).patch_digest != run.data.tags.get(tag.PATCH):
+    if GitState(patch=patch).patch_digest != run.data.tags.get(tag.PATCH):
         raise ReproductionError(f"run {run.info.run_id}: its uncommitted.diff was altered")
     return patch
 
@@ -129,8 +130,7 @@ def _install(requirements: Path, folder: Path) -> Path:
 def _git(
     *arguments: str, cwd: Path | None = None, stdin: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    command = ["git", *arguments]
-    return subprocess.run(command, cwd=cwd or PROJECT, input=stdin, capture_output=True)
+    return run_git(cwd or PROJECT, *arguments, stdin=stdin)
 
 
 def _check(name: str, process: subprocess.CompletedProcess[bytes]) -> None:

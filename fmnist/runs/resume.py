@@ -64,7 +64,7 @@ def resume_blocker(run: Run, here: str | None = None) -> str | None:
 def check_same(run: Run, config: Config, dataset: Dataset) -> None:
     """Refuse to resume with other data, code or libraries than the run began with."""
     if signature(config, dataset.fingerprint) != run.data.tags[tag.SIGNATURE]:
-        differences = run_differences(run, dataset) or ["its configuration"]
+        differences = run_differences(run, config, dataset) or ["its configuration"]
         raise ConfigError(
             f"resume={run.info.run_id}: would not come to the same weights: "
             f"{'; '.join(differences)}; restore these, or start again with: "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,11 +91,13 @@ def run(
 
 def prepare(config: Config, context: JobContext, original: Run | None) -> RunInputs:
     """Open the store, load the data, and find the run to resume, if there is one."""
+    devices.check_environment()
     if config.promote and context.study_run_id is None:
         raise ConfigError("promote=true: needs a sweep over several seeds (-m)")
+    study = context.study_run_id
     # The store of a sweep was there when the sweep began: a job waits for it.
-    timeout = config.tracking.timeout if context.study_run_id else 0
-    store = call_with_retry(lambda: open_store(config.tracking), timeout)
+    timeout = config.tracking.timeout if study else 0
+    store = call_with_retry(lambda: open_store(config.tracking, study), timeout)
     earlier = None
     if config.resume is not None:
         earlier = resume.named(store, config, context)
@@ -103,11 +106,11 @@ def prepare(config: Config, context: JobContext, original: Run | None) -> RunInp
     dataset = load_dataset(config)
     start_tensorflow(config)
     if original:
-        log.info(_compared(original, dataset))
+        log.info(_compared(original, config, dataset))
     if earlier:
         resume.check_same(earlier, config, dataset)
         resume.log_into(Path(config.output_dir), context)
-    elif study := context.study_run_id:
+    elif study:
         find = partial(resume.of_study, store, study, config, dataset)
         earlier = call_with_retry(find, timeout)
         config = resume.in_folder_of(earlier, config) if earlier else config
@@ -116,9 +119,8 @@ def prepare(config: Config, context: JobContext, original: Run | None) -> RunInp
 
 def with_threads(config: Config, context: JobContext) -> Config:
     """Return the configuration with the number of threads that it leaves open."""
-    # One beside other jobs, however many run at once: the weights depend on the number.
-    default = 1 if context.jobs_at_once else devices.usable_processors()
-    training = dataclasses.replace(config.training, threads=config.training.threads or default)
+    threads = config.training.threads or context.threads or devices.usable_processors()
+    training = dataclasses.replace(config.training, threads=threads)
     return dataclasses.replace(config, training=training)
 
 
@@ -139,11 +141,12 @@ def start_tensorflow(config: Config) -> None:
         import fmnist.training.evaluation  # noqa: F401
     assert config.training.threads is not None
     devices.use_threads(config.training.threads)
+    devices.use_keras_defaults()
 
 
-def _compared(original: Run, dataset: Dataset) -> str:
+def _compared(original: Run, config: Config, dataset: Dataset) -> str:
     same = "code, libraries, machine and data are the same"
-    lines = run_differences(original, dataset) or [same]
+    lines = run_differences(original, config, dataset) or [same]
     return "\n".join(f"run {original.info.run_id}: {line}" for line in lines)
 
 
@@ -173,7 +176,9 @@ def train_and_record(inputs: RunInputs, pruner: "Pruner | None") -> TrainedRun:
 
 def _headline(inputs: RunInputs, parameters: int) -> str:
     config, dataset = inputs.config, inputs.dataset
-    source = dataset.source.replace(str(Path.home()), "~")
+    home, source = f"{Path.home()}{os.sep}", dataset.source
+    if source.startswith(home) and len(home) > 2:  # the home of some containers is "/"
+        source = f"~{os.sep}{source.removeprefix(home)}"
     return (
         f"{config.model.name}, seed {config.seed}: {parameters:,} parameters, "
         f"{len(dataset.train):,} training images of {dataset.name} from {source}"

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from fmnist import PROJECT
 from fmnist.common.errors import TrainingError, is_user_error, one_line
 from fmnist.sweeps.job_state import JobError, JobState
 from fmnist.tracking.job_context import JobContext
 
 if TYPE_CHECKING:
+    from fmnist.tracking.git import GitState
     from fmnist.training.callbacks import Pruner
+
+CONF, CONFIG_NAME = PROJECT / "conf", "train"  # of train.py
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +42,20 @@ def _context(**of_study: Any) -> JobContext:
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     choices = {g: c for g, c in hydra.runtime.choices.items() if not {"/", "@"} & set(g)}
     choices.pop("experiment", None)  # a way to write overrides, which are recorded resolved
-    return JobContext(tuple(overrides), choices, hydra.runtime.output_dir, **of_study)
+    folder = hydra.runtime.output_dir
+    return JobContext(tuple(overrides), choices, _options(hydra), folder, **of_study)
+
+
+def _options(hydra: Any) -> tuple[str, ...]:
+    """Return the options of the command that choose other files than conf/train.yaml."""
+    name = hydra.job.config_name
+    folders = {source.provider: source.path for source in hydra.runtime.config_sources}
+    options = {
+        "--config-path": None if folders["main"] == str(CONF) else folders["main"],
+        "--config-name": None if name == CONFIG_NAME else name,
+        "--config-dir": folders.get("command-line"),
+    }
+    return tuple(f"{option}={value}" for option, value in options.items() if value)
 
 
 @dataclass
@@ -48,14 +65,17 @@ class StudyJob:
     task: Callable[..., float]  # of a single run; takes the configuration and the `Job`
     jobs_at_once: bool
     sweep_dir: str
-    study_run_id: str | None = None  # set before the first job begins, as is `trials`
+    # Set before the first job begins:
+    study_run_id: str | None = None
     trials: int = 0  # the first jobs, as many as these, are the trials of a search
+    threads: int | None = None
+    git: "GitState | None" = None
 
     def __call__(self, config: DictConfig) -> float:
         number = int(HydraConfig.get().job.num)
         trial = number if number < self.trials else None
         context = _context(
-            study_run_id=self.study_run_id, trial=trial, jobs_at_once=self.jobs_at_once
+            study_run_id=self.study_run_id, trial=trial, threads=self.threads, git=self.git
         )
         reporter = JobReporter(JobState(number, context.overrides), self.sweep_dir)
         try:

@@ -42,10 +42,14 @@ def open_study(folder: str, pruner: optuna.pruners.BasePruner | None = None) -> 
     )
 
 
-def continue_journal(earlier: str, folder: str) -> int:
-    """Continue the trials of an earlier sweep in `folder`; return how many have ended."""
-    journal = Path(earlier, JOURNAL)
-    if not journal.is_file():
+def continue_journal(earlier: str | None, folder: str) -> int:
+    """Continue the trials of an earlier sweep in `folder`; return how many have ended.
+
+    If there is none, the trials begin, whatever other sweep has used the folder.
+    """
+    journal = Path(earlier or folder, JOURNAL)
+    if earlier is None or not journal.is_file():
+        Path(folder, JOURNAL).unlink(missing_ok=True)
         return 0
     if Path(earlier).resolve() != Path(folder).resolve():
         shutil.copy(journal, folder)

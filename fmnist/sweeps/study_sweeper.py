@@ -1,6 +1,7 @@
 """A `-m` command is a study, from its beginning to its end; what all our sweepers share."""
 
 import hashlib
+import logging
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -16,16 +17,19 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fmnist.common.errors import ConfigError, is_user_error
 from fmnist.common.startup import let_children_find_project
-from fmnist.config.schema import Config, Metric, Promotion, Study, Tracking
+from fmnist.config.schema import Config, Metric, Promotion, Study
 from fmnist.sweeps import job_state
 from fmnist.sweeps.checks import check_jobs
 from fmnist.sweeps.job import StudyJob
 from fmnist.sweeps.overrides import Overrides, parsed, swept
+from fmnist.training import devices
 
 if TYPE_CHECKING:
     from fmnist.evidence.comparison import StudyDesign
     from fmnist.sweeps.progress import SweepProgress
     from fmnist.tracking.studies import OpenStudy
+
+log = logging.getLogger(__name__)
 
 
 class StudySweeper(Sweeper):
@@ -63,8 +67,8 @@ class StudySweeper(Sweeper):
     def launch_all(self) -> None:
         """Launch all planned jobs; raise the error of the first that failed."""
 
-    def resume(self, earlier: str) -> int:
-        """Continue the sweep in the folder `earlier`; return how many jobs are not left to run."""
+    def resume(self, earlier: str | None) -> int:
+        """Continue the sweep in the folder `earlier`, or begin; return how many jobs are done."""
         return 0
 
     def conclude(self, study: "OpenStudy", status: str) -> None:
@@ -82,7 +86,7 @@ class StudySweeper(Sweeper):
         design = self.plan(first.study, overrides)
         let_children_find_project()
         with run_lock(self.folder):
-            opened = self._open(design, first.tracking, overrides)
+            opened = self._open(design, first, overrides)
             self._prepare(opened, overrides)
             with self._concluded(opened, first.promotion if first.promote else None):
                 if self.job.jobs_at_once:
@@ -91,6 +95,7 @@ class StudySweeper(Sweeper):
 
     def _checked_first_job(self, overrides: Overrides) -> Config:
         """Return the configuration of the first job; refuse what cannot be before it begins."""
+        devices.check_environment()
         if self.config.resume is not None or "resume" in swept(overrides):
             raise ConfigError("resume=: resumes one run; omit -m")
         first = check_jobs(self.hydra_context.config_loader, self.config, overrides)
@@ -101,26 +106,38 @@ class StudySweeper(Sweeper):
             )
         return first
 
-    def _open(self, design: "StudyDesign", tracking: Tracking, overrides: Overrides) -> "OpenStudy":
+    def _open(self, design: "StudyDesign", first: Config, overrides: Overrides) -> "OpenStudy":
         """Open the study's run in MLflow; or that of the same command, if it was stopped."""
         from fmnist.tracking import studies
-        from fmnist.tracking.provenance import train_command
+        from fmnist.tracking.git import git_state
+        from fmnist.tracking.provenance import code_digest, own_modules, train_command
 
         experiment = self.config.hydra.runtime.choices.get("experiment")
         name = experiment or f"sweep of {', '.join(swept(overrides)) or 'one'}"
-        signature = None if self.config.rerun else _signature(self.config, design)
-        command = train_command(sys.argv[1:])
-        sweep = studies.Sweep(name, self.folder, command, signature)
-        return studies.begin(tracking, design, sweep)
+        own = own_modules(first)
+        signature = _signature(self.config, design, code_digest(own))
+        self.job.git = git_state(own=own)
+        sweep = studies.Sweep(
+            name,
+            self.folder,
+            train_command(sys.argv[1:]),
+            self.job.git.commit,
+            threads=1 if self.job.jobs_at_once else devices.usable_processors(),
+            signature=None if self.config.rerun else signature,
+        )
+        opened = studies.begin(first.tracking, design, sweep)
+        if self.job.git.problem:
+            log.warning(self.job.git.problem)
+        self.job.study_run_id, self.job.threads = opened.run_id, opened.threads
+        return opened
 
     def _prepare(self, opened: "OpenStudy", overrides: Overrides) -> None:
         from fmnist.sweeps.progress import SweepProgress
 
         OmegaConf.save(self.config, Path(self.folder, "multirun.yaml"))  # as Hydra's sweeper does
         job_state.clear(self.folder)
-        done = self.resume(opened.earlier) if opened.earlier else 0
+        done = self.resume(opened.earlier)
         self.progress = SweepProgress(self.folder, self.planned - done, {*swept(overrides), "seed"})
-        self.job.study_run_id = opened.run_id
 
     @contextmanager
     def _concluded(self, opened: "OpenStudy", promotion: Promotion | None) -> Iterator[None]:
@@ -147,16 +164,16 @@ class StudySweeper(Sweeper):
                 print("\n" + "\n".join(["failed:", *failures[1:]]))
 
 
-def _signature(config: DictConfig, design: "StudyDesign") -> str:
+def _signature(config: DictConfig, design: "StudyDesign", code: str) -> str:
     """Return the digest of the command, what it composes, the question, and the code."""
-    from fmnist.tracking.provenance import code_digest, result_overrides
+    from fmnist.tracking.provenance import result_overrides
 
     composed: Any = OmegaConf.to_container(config, resolve=False)
     hydra = composed.pop("hydra")
     for key in ("tracking", "rerun"):
         del composed[key]
     overrides = result_overrides(hydra["overrides"]["task"])
-    whole = [composed, overrides, hydra["sweeper"], design, code_digest()]
+    whole = [composed, overrides, hydra["sweeper"], design, code]
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fmnist.tracking.git import GitState
+
 
 @dataclass(frozen=True)
 class JobContext:
@@ -12,7 +14,9 @@ class JobContext:
     choices: Mapping[str, str] = field(
         default_factory=dict
     )  # by groups of conf/: {"model": "relu"}
+    options: tuple[str, ...] = ()  # of Hydra that choose other configuration files
     hydra_dir: str | None = None  # made for this command or job; None: Hydra did not start it
     study_run_id: str | None = None  # of the study whose job this is; None: it is a single run
     trial: int | None = None  # of a search: its number; None: it is none, so its run is evidence
-    jobs_at_once: bool = False  # whether other jobs of the sweep run at the same time
+    threads: int | None = None  # where the configuration has none; None: one for each processor
+    git: GitState | None = None  # of the command; None: it is asked for

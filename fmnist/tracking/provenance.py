@@ -2,22 +2,23 @@
 
 import hashlib
 import json
-import os
 import platform
 import shlex
-import subprocess
+import sysconfig
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from fmnist import PROJECT, __version__
+from fmnist.config.instantiate import targets
 from fmnist.config.schema import Config
 from fmnist.data.datasets import Dataset
 from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
+from fmnist.tracking.git import UNKNOWN, git_state
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.store import Run
 from fmnist.training import devices
@@ -28,34 +29,25 @@ CHANGES, REQUIREMENTS = "code/uncommitted.diff", "environment/requirements.txt"
 ENVIRONMENT = "environment/environment.json"
 LIBRARIES = ("mlflow", "hydra-core", "scikit-learn", "matplotlib")
 NOT_OF_A_RUN = ("tracking.", "rerun=")  # begin overrides that do not say what a run is
+NOT_OF_RESULT = ("data.dir",)  # params that do not affect it: the data's fingerprint does
+CODE_FOLDERS = ("fmnist", "hydra_plugins")
+NOT_OWN = {"fmnist", "keras", "tensorflow"}  # the first names of modules that are not the user's
 DIGEST_DIGITS, MAX_LENGTH = 12, 200  # characters that are shown of a digest, and of anything else
 MAX_PACKAGES = 8  # that are named
-
-
-@dataclass(frozen=True)
-class GitState:
-    """What git knows of the code."""
-
-    commit: str | None  # that is checked out; None without git or outside a checkout
-    patch: bytes  # the uncommitted changes, with new files that git does not ignore
-
-    @property
-    def patch_digest(self) -> str | None:
-        """16 digits of the SHA-256 of the uncommitted changes; None if there are none."""
-        return hashlib.sha256(self.patch).hexdigest()[:16] if self.patch else None
 
 
 def command(config: Config, context: JobContext) -> str:
     """Return the shell command that repeats this run alone, without where it was tracked."""
     overrides = list(context.overrides)  # not resolved: ${output_dir} shall be the repeated run's
-    if context.jobs_at_once and not any(o.startswith("training.threads=") for o in overrides):
+    given = any(o.startswith("training.threads=") for o in overrides)
+    if not given and context.threads not in (None, devices.usable_processors()):
         overrides.append(f"training.threads={config.training.threads}")
-    return train_command(overrides)
+    return train_command([*context.options, *overrides])
 
 
-def train_command(overrides: Iterable[str]) -> str:
+def train_command(arguments: Iterable[str]) -> str:
     """Return the shell command of `train.py`, without where it is tracked."""
-    return shlex.join(["python", "train.py", *result_overrides(overrides)])
+    return shlex.join(["python", "train.py", *result_overrides(arguments)])
 
 
 def result_overrides(overrides: Iterable[str]) -> list[str]:
@@ -77,19 +69,43 @@ def environment() -> dict[str, Any]:
 
 def signature(config: Config, fingerprint: str) -> str:
     """Return a SHA-256 that two runs share if they come to the same weights, bit for bit."""
-    content = [config.params(), fingerprint, code_digest(), devices.numerics()]
+    params = {key: value for key, value in config.params().items() if key not in NOT_OF_RESULT}
+    content = [params, fingerprint, code_digest(own_modules(config)), devices.numerics()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def code_digest(project: Path = PROJECT) -> str:
-    """Return the SHA-256 (hexadecimal) of all Python files of the package and its plugins."""
+def code_digest(own: tuple[Path, ...] = (), project: Path = PROJECT) -> str:
+    """Return the SHA-256 (hexadecimal) of the Python files that can affect a run.
+
+    These are the package, its plugins, train.py, and `own`. The files of conf/ are none of them:
+    what they compose to is recorded value by value.
+    """
     digest = hashlib.sha256()
-    for folder in ("fmnist", "hydra_plugins"):
-        for path in sorted((project / folder).rglob("*.py")):
-            content, name = path.read_bytes(), path.relative_to(project).as_posix()
-            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    inside = [path for name in CODE_FOLDERS for path in (project / name).rglob("*.py")]
+    for path in [*sorted(inside), project / "train.py", *own]:
+        content = path.read_bytes()
+        name = path.relative_to(project).as_posix() if path.is_relative_to(project) else path.name
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
+
+
+def own_modules(config: Config) -> tuple[Path, ...]:
+    """Return the source files of the user's own modules that a configuration names."""
+    named = {target.rpartition(".")[0] for _, target in targets(config.result_config(), "")}
+    files = filter(None, map(_source_file, sorted(named)))
+    libraries = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
+    return tuple(file for file in files if not str(file).startswith(libraries))
+
+
+def _source_file(module: str) -> Path | None:
+    if module.partition(".")[0] in NOT_OWN:
+        return None
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):  # what builds the object says so
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
 @cache
@@ -98,35 +114,15 @@ def installed() -> str:
     return "\n".join(sorted({f"{d.name}=={d.version}" for d in distributions()}, key=str.lower))
 
 
-@cache
-def git_state(project: Path = PROJECT) -> GitState:
-    """Ask git for commit and uncommitted changes; a process asks once."""
-    commit = _git(project, "rev-parse", "--verify", "HEAD").decode().strip()
-    if not commit:
-        return GitState(None, b"")
-    patch = _git(project, "diff", "--binary", "--relative", "HEAD")
-    new_files = _git(project, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")[:-1]
-    for name in map(os.fsdecode, new_files):
-        patch += _git(project, "diff", "--binary", "--no-index", "--", os.devnull, name)
-    return GitState(commit, patch)
-
-
-def _git(project: Path, *arguments: str) -> bytes:
-    """Return what git prints; nothing if it fails, or is not installed."""
-    try:
-        process = subprocess.run(["git", *arguments], cwd=project, capture_output=True)
-    except FileNotFoundError:
-        return b""
-    return process.stdout if process.returncode in (0, 1) else b""  # 1: `diff` found a difference
-
-
-def run_differences(run: Run, dataset: Dataset) -> list[str]:
+def run_differences(run: Run, config: Config, dataset: Dataset) -> list[str]:
     """Return each difference between what a run recorded and what is here, in words."""
-    tags, git, here, recorded = run.data.tags, git_state(), environment(), _environment_of(run)
+    tags, here, recorded = run.data.tags, environment(), _environment_of(run)
+    own = own_modules(config)
+    git = git_state(own=own)
     pairs: list[tuple[str, object, object]] = [
-        ("commit", tags.get(tag.COMMIT), git.commit),
+        ("commit", tags.get(tag.COMMIT), git.commit or UNKNOWN),
         ("uncommitted changes", tags.get(tag.PATCH), git.patch_digest),
-        ("code of fmnist/", tags.get(tag.CODE), code_digest()),
+        ("code of fmnist/", tags.get(tag.CODE), code_digest(own)),
         ("data", tags.get(tag.DATA), dataset.fingerprint),
         *((key, recorded.get(key), here.get(key)) for key in ("python", "processor", "flags")),
     ]

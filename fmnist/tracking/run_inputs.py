@@ -16,6 +16,7 @@ from fmnist.config.schema import Config
 from fmnist.data.datasets import Dataset
 from fmnist.tracking import provenance, run_log, tag
 from fmnist.tracking.artifacts import artifact
+from fmnist.tracking.git import UNKNOWN, GitState, git_state
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.store import Run, Store
 from fmnist.training import devices
@@ -32,16 +33,22 @@ class RunInputs:
     earlier: Run | None = None  # the run itself, if it was started before
     original: Run | None = None  # the run that it repeats
 
+    @property
+    def git(self) -> GitState:
+        """What git knows of the code; a job of a sweep is told, so that all say the same."""
+        return self.context.git or git_state(own=provenance.own_modules(self.config))
+
 
 def origin_tags(inputs: RunInputs) -> dict[str, str]:
     """Return the tags that say what is run, by which code, on which data."""
-    git, fingerprint = provenance.git_state(), inputs.dataset.fingerprint
+    git, fingerprint = inputs.git, inputs.dataset.fingerprint
     tags = {
         tag.SIGNATURE: provenance.signature(inputs.config, fingerprint),
         tag.COMMAND: provenance.command(inputs.config, inputs.context),
-        tag.CODE: provenance.code_digest(),
+        tag.COMMIT: git.commit or UNKNOWN,  # else MLflow may set that of another repository
+        tag.CODE: provenance.code_digest(provenance.own_modules(inputs.config)),
         tag.DATA: fingerprint,
-        "git.dirty": str(bool(git.patch)).lower(),
+        "git.dirty": git.dirty,
         tag.PROCESSOR: devices.processor(),
     }
     if git.patch_digest:
@@ -73,7 +80,7 @@ def _choices(run: Run) -> dict[str, str]:
 
 def log_inputs(inputs: RunInputs, run_id: str) -> None:
     """Log all that it takes to repeat the run; the data sets last, which mark it as complete."""
-    client, config, patch = MlflowClient(), inputs.config, provenance.git_state().patch
+    client, config, patch = MlflowClient(), inputs.config, inputs.git.patch
     client.log_text(run_id, recorded.record(config), recorded.CONFIGURATION)
     client.log_dict(run_id, provenance.environment(), provenance.ENVIRONMENT)
     client.log_text(run_id, provenance.installed(), provenance.REQUIREMENTS)

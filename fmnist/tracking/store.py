@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +12,12 @@ import mlflow
 from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as Run  # for the floors that do not import MLflow
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
 
 from fmnist import PROJECT
 from fmnist.common.errors import TrackingError, one_line
 from fmnist.config.schema import Tracking
+from fmnist.tracking import tag
 from fmnist.tracking.store_uri import (
     GIVEN_URI,
     address_of,
@@ -55,20 +57,49 @@ class Store:
         return f"look at it:  {start}\n             http://127.0.0.1:5000{page}"
 
 
-def open_store(config: Tracking) -> Store:
+def open_store(config: Tracking, study: str | None = None) -> Store:
     """Make sure that the store answers and has the experiment, before anything is trained.
 
     A new SQLite database is set up by one process while others wait: MLflow's own set-up fails
     when two processes do it at once.
+
+    Args:
+        config: names store and experiment.
+        study: the run id of the study whose job asks, which has its experiment; None: no job does.
+
+    Raises:
+        TrackingError: if the store cannot be used, or if `MLFLOW_RUN_ID` names a run that
+            `mlflow run` has not just opened.
     """
     uri = address_of(config.uri)
     with reached(uri):
+        if study:
+            return Store(uri, str(mlflow.get_run(study).info.experiment_id))
         if run_id := os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` has chosen the experiment
-            return Store(uri, str(mlflow.get_run(run_id).info.experiment_id))
+            return Store(uri, _experiment_of_new_run(run_id))
         experiment_id = find_or_create_experiment(uri, config.experiment)
         if uri.startswith("http"):  # changes nothing; a user who may only read is refused now
             mlflow.MlflowClient().rename_experiment(experiment_id, config.experiment)
         return Store(uri, experiment_id)
+
+
+def _experiment_of_new_run(run_id: str) -> str:
+    run = find_run(run_id)
+    status = run.info.status if run else "not in this store"
+    if run is None or status != "RUNNING" or tag.HOST in run.data.tags or run.data.metrics:
+        state = status if status != "RUNNING" else "in use"
+        raise TrackingError(
+            f"MLFLOW_RUN_ID={run_id}: is {state}; only a new run is entered, as `mlflow run` "
+            "opens it: unset MLFLOW_RUN_ID"
+        )
+    return str(run.info.experiment_id)
+
+
+def create_run(experiment_id: str, name: str, tags: Mapping[str, str] | None = None) -> str:
+    """Create a run with the tags that MLflow gives every run, and return its id."""
+    all_tags = resolve_tags(dict(tags or {}))
+    run = mlflow.MlflowClient().create_run(experiment_id, tags=all_tags, run_name=name)
+    return str(run.info.run_id)
 
 
 def existing_store(experiment: str | None) -> Store:

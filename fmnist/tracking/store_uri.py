@@ -10,8 +10,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow
+from hydra.utils import to_absolute_path
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from fmnist import PROJECT
 from fmnist.common.errors import TrackingError, one_line
@@ -66,9 +68,12 @@ def address_of(given: str | None = None) -> str:
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
     try:
-        parts = urlsplit(uri)
-    except ValueError as error:
+        parts, database = urlsplit(uri), sqlite_file(uri)
+    except (ValueError, ArgumentError) as error:
         raise unusable(uri, str(error)) from error
+    if database and not database.is_absolute():  # jobs may run in another folder
+        absolute = make_url(uri).set(database=to_absolute_path(str(database)))
+        return absolute.render_as_string(hide_password=False)
     if not (uri.startswith("http") and parts.username and parts.password):
         return uri
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)

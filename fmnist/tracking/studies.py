@@ -13,8 +13,9 @@ from fmnist.common.errors import TrackingError
 from fmnist.config.schema import Tracking
 from fmnist.evidence.comparison import StudyDesign
 from fmnist.tracking import run_log, tag
+from fmnist.tracking.git import UNKNOWN
 from fmnist.tracking.heartbeat import is_alive, process_tags, status
-from fmnist.tracking.store import Run, Store, open_store, search
+from fmnist.tracking.store import Run, Store, create_run, open_store, search
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,19 @@ class Sweep:
     name: str  # of the study's run
     folder: str
     command: str
+    commit: str | None  # None: unknown
+    threads: int  # of each job for which the configuration has no number
     signature: str | None = None  # by which an unfinished study is found; None: a new one begins
 
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """A study whose runs are being made; `earlier` is the folder of a sweep that it continues."""
+    """A study whose runs are being made."""
 
     store: Store
     run_id: str
-    earlier: str | None = None
+    threads: int  # of each job for which the configuration has no number
+    earlier: str | None = None  # the folder of the sweep that it continues
 
 
 @dataclass(frozen=True)
@@ -54,24 +58,25 @@ def begin(tracking: Tracking, design: StudyDesign, sweep: Sweep) -> OpenStudy:
     command is continued; while it is running, a second one is refused.
     """
     store = open_store(tracking)
-    run_id, earlier = os.environ.get("MLFLOW_RUN_ID"), None
+    run_id, earlier, threads = os.environ.get("MLFLOW_RUN_ID"), None, sweep.threads
     if run_id is None and (unfinished := _unfinished(store, sweep)):
-        run_id, earlier = unfinished.info.run_id, unfinished.data.tags.get(tag.SWEEP)
-    if run_id is None:
-        with mlflow.start_run(experiment_id=store.experiment_id, run_name=sweep.name) as run:
-            run_id = run.info.run_id
+        run_id, tags = unfinished.info.run_id, unfinished.data.tags
+        earlier, threads = tags.get(tag.SWEEP), int(tags.get(tag.THREADS, threads))
+    run_id = run_id or create_run(store.experiment_id, sweep.name)
     mlflow.MlflowClient().update_run(run_id, "RUNNING")
     tags = {
         tag.STUDY: json.dumps(dataclasses.asdict(design)),
         tag.SWEEP: sweep.folder,
+        tag.THREADS: str(threads),
         tag.COMMAND: sweep.command,
+        tag.COMMIT: sweep.commit or UNKNOWN,
         tag.NOTE: design.question,
         **process_tags(sweep.folder),
     }
     if sweep.signature:
         tags[tag.SIGNATURE] = sweep.signature
     run_log.set_tags(run_id, tags)
-    return OpenStudy(store, run_id, earlier)
+    return OpenStudy(store, run_id, threads, earlier)
 
 
 def _unfinished(store: Store, sweep: Sweep) -> Run | None:

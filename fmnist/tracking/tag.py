@@ -2,6 +2,7 @@
 
 SWEEP = "sweep"  # of a study: the folder of the sweep that makes its runs
 STUDY = "study"  # of a study: its design, as JSON
+THREADS = "threads"  # of a study: of each of its jobs, unless the configuration says another number
 COMMAND = "command"  # what repeats a run, or continues a study
 REPRODUCES = "reproduces"  # run id of the run that this one repeats
 REPRODUCTION = "reproduction"  # of such a run: whether the same came of it
@@ -14,7 +15,7 @@ MODEL_DIGEST = "model.digest"  # of the saved files
 TRIAL = "search.trial"  # of a run that a search made: its number; such a run is no evidence
 STOPPED = "search.stopped"  # of a pruned trial: the epoch after which it ended, from 1
 ERROR = "error"  # of a failed run: type and message
-CODE = "code.digest"
+CODE = "code.digest"  # of the Python files that can affect the run
 DATA = "data.fingerprint"
 PATCH = "git.patch"  # digest of the uncommitted changes; absent: there were none
 ENGINE = "engine"  # which trained

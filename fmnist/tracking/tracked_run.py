@@ -19,7 +19,7 @@ from fmnist.tracking.delivery_queue import DeliveryQueue, UndeliveredError
 from fmnist.tracking.heartbeat import process_tags, run_lock, send_heartbeat
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_inputs import RunInputs
-from fmnist.tracking.store import Run
+from fmnist.tracking.store import Run, create_run
 from fmnist.tracking.store_uri import environment_variables, unusable
 
 HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -105,14 +105,17 @@ def _start(inputs: RunInputs, tags: dict[str, str]) -> Run:
     name = f"{config.model.name} seed {config.seed}"
     if inputs.original:
         name = f"reproduces {inputs.original.info.run_name}"
-    opened_by_mlflow = not study and os.environ.get("MLFLOW_RUN_ID")
-    return mlflow.start_run(
-        experiment_id=inputs.store.experiment_id,
-        run_name=None if opened_by_mlflow else name,
-        parent_run_id=study,
-        nested=bool(study),
-        tags=tags,
-    )
+    opened_by_mlflow = None if study else os.environ.get("MLFLOW_RUN_ID")
+    if study:
+        tags[tag.PARENT] = study
+    run_id = opened_by_mlflow or create_run(inputs.store.experiment_id, name, tags)
+    try:
+        return mlflow.start_run(run_id=run_id, tags=tags)
+    except Exception:  # the run shall not seem to run
+        MlflowClient().set_terminated(run_id, "FAILED")
+        if not opened_by_mlflow:
+            MlflowClient().delete_run(run_id)
+        raise
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class SearchSweeper(StudySweeper):
         self.planned = self.job.trials = self.trials  # and later the fresh seeds
         return search_space.search_design(self.config, study, self.space)
 
-    def resume(self, earlier: str) -> int:
+    def resume(self, earlier: str | None) -> int:
         from fmnist.sweeps import journal
 
         return journal.continue_journal(earlier, self.folder)

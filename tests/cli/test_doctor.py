@@ -75,7 +75,7 @@ def test_what_a_killed_process_left_is_found_and_fixed(tmp_path, monkeypatch, ch
     opened = studies.begin(
         Tracking(store.uri, "fmnist"),
         StudyDesign("?"),
-        studies.Sweep("sweep", str(tmp_path / "s"), "python train.py -m"),
+        studies.Sweep("sweep", str(tmp_path / "s"), "python train.py -m", None, 1),
     )
     ledger = open_decision_log(store)
     long_ago = int(1000 * (time.time() - 3600))

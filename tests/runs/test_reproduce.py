@@ -153,10 +153,12 @@ def test_changes_are_applied_in_a_folder_of_the_repository(original, tmp_path, m
     project.mkdir(parents=True)
     git(project, "init", str(project.parent))
     (project / "known").write_text("before\n")
+    (project / "fmnist").mkdir()
+    (project / "fmnist" / "__init__.py").touch()
     git(project, "add", ".")
     git(project, "commit", "-m", "first")
     (project / "known").write_bytes(b"after caf\xe9\r\n")
-    (project / "new").write_text("new\n")
+    (project / "new.py").write_text("new = 1\n")
     monkeypatch.setattr(checkout, "PROJECT", project)
     client, git_now = mlflow.MlflowClient(), git_state(project)
     tags = {"mlflow.source.git.commit": git_now.commit, "git.patch": git_now.patch_digest}
@@ -165,7 +167,7 @@ def test_changes_are_applied_in_a_folder_of_the_repository(original, tmp_path, m
     client.log_artifact(run_id, str(tmp_path / "uncommitted.diff"), "code")
     with checkout.worktree(mlflow.get_run(run_id), str(tmp_path)) as folder:
         assert (folder / "known").read_bytes() == b"after caf\xe9\r\n"
-        assert (folder / "new").read_text() == "new\n"
+        assert (folder / "new.py").read_text() == "new = 1\n"
     assert not folder.exists()
 
 

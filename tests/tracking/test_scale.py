@@ -72,7 +72,7 @@ def promote(store: Store) -> None:
 def begin_a_sweep(store: Store) -> None:
     asked = mlflow.get_run(studies.latest(store)).data.tags[tag.SIGNATURE]
     opened = studies.begin(
-        Tracking(store.uri, "fmnist"), StudyDesign(), studies.Sweep("x", "/", "x", asked)
+        Tracking(store.uri, "fmnist"), StudyDesign(), studies.Sweep("x", "/", "x", None, 1, asked)
     )
     mlflow.MlflowClient().delete_run(opened.run_id)
 

@@ -10,7 +10,7 @@ from fmnist.tracking import studies, study_runs
 def test_the_first_that_was_typed_is_the_baseline_whichever_job_began_first(tmp_path):
     tracking = Tracking(f"sqlite:///{tmp_path}/mlflow.db", "fmnist", 0)
     opened = studies.begin(
-        tracking, StudyDesign(), studies.Sweep("two at once", str(tmp_path), "train.py -m")
+        tracking, StudyDesign(), studies.Sweep("two at once", str(tmp_path), "train.py -m", None, 1)
     )
     for job, model in ((1, "selu"), (0, "relu")):
         with mlflow.start_run(
