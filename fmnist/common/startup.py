@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import getpass
 import logging
 import os
 import re
@@ -43,9 +44,10 @@ def prepare_process() -> None:
         os.environ.setdefault(name, value)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # the only one here, whatever keras.json says
     try:
-        Path.home()
-    except RuntimeError:  # no HOME, and no such user: MLflow could not be imported
-        os.environ["HOME"] = tempfile.gettempdir()
+        getpass.getuser(), Path.home()
+    except (KeyError, OSError, RuntimeError):  # a container's user may have no name and no home
+        os.environ.setdefault("LOGNAME", "unknown")  # MLflow records it,
+        os.environ.setdefault("HOME", tempfile.gettempdir())  # and cannot be imported without
     for name, level in LOG_LEVELS.items():
         logging.getLogger(name).setLevel(level)
     # Our launchers and sweepers in conf/hydra/ have the names of those that they replace.

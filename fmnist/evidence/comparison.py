@@ -92,7 +92,11 @@ def compare_variants(
     if design.baseline is None and baseline != (first := next(iter(groups))):
         caveats.append(f"{first} has no finished run, so {baseline} is the baseline")
     caveats += _deviations(finished, design)
-    provenances = [set(run.provenance.items()) for group in finished.values() for run in group]
+    provenances = [
+        {*run.provenance.items(), *run.information.items()}
+        for group in finished.values()
+        for run in group
+    ]
     common = dict(sorted(set.intersection(*provenances)))
     return Comparison(design, variants, caveats, common)
 

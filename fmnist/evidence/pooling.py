@@ -1,7 +1,7 @@
 """Which runs may be pooled: those that differ in nothing but the variant and the seed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fmnist.common.errors import ComparisonError
 
@@ -13,9 +13,10 @@ class RunSummary:
     run_id: str
     status: str  # FINISHED, FAILED, diverged, ...
     params: Mapping[str, str]
-    provenance: Mapping[str, str]  # data, code, engine
+    provenance: Mapping[str, str]  # data, code, engine: must be equal, too
     metrics: Mapping[str, float]
     artifacts: str  # URI
+    information: Mapping[str, str] = field(default_factory=dict)  # the commit: may differ
 
     @property
     def seed(self) -> int:

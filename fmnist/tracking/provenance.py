@@ -29,7 +29,6 @@ CHANGES, REQUIREMENTS = "code/uncommitted.diff", "environment/requirements.txt"
 ENVIRONMENT = "environment/environment.json"
 LIBRARIES = ("mlflow", "hydra-core", "scikit-learn", "matplotlib")
 NOT_OF_A_RUN = ("tracking.", "rerun=")  # begin overrides that do not say what a run is
-NOT_OF_RESULT = ("data.dir",)  # params that do not affect it: the data's fingerprint does
 CODE_FOLDERS = ("fmnist", "hydra_plugins")
 NOT_OWN = {"fmnist", "keras", "tensorflow"}  # the first names of modules that are not the user's
 DIGEST_DIGITS, MAX_LENGTH = 12, 200  # characters that are shown of a digest, and of anything else
@@ -69,7 +68,7 @@ def environment() -> dict[str, Any]:
 
 def signature(config: Config, fingerprint: str) -> str:
     """Return a SHA-256 that two runs share if they come to the same weights, bit for bit."""
-    params = {key: value for key, value in config.params().items() if key not in NOT_OF_RESULT}
+    params = {key: value for key, value in config.params().items() if key != "data.dir"}
     content = [params, fingerprint, code_digest(own_modules(config)), devices.numerics()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -51,6 +51,8 @@ def origin_tags(inputs: RunInputs) -> dict[str, str]:
         "git.dirty": git.dirty,
         tag.PROCESSOR: devices.processor(),
     }
+    if flags := devices.flags():
+        tags[tag.FLAGS] = " ".join(f"{name}={value}" for name, value in flags.items())
     if git.patch_digest:
         tags[tag.PATCH] = git.patch_digest
     if inputs.context.trial is not None:

@@ -16,8 +16,12 @@ from fmnist.tracking import tag
 from fmnist.tracking.heartbeat import status
 from fmnist.tracking.store import Run, Store, search
 
-PROVENANCE_TAGS = (tag.DATA, tag.COMMIT, tag.PATCH, tag.ENGINE)
-"""Tags that must be equal for runs to be pooled."""
+PROVENANCE_TAGS = (tag.DATA, tag.CODE, tag.ENGINE, tag.FLAGS)
+"""Tags that must be equal for runs to be pooled; others of these have no influence."""
+
+INFORMATION_TAGS = (tag.COMMIT, tag.PATCH)
+NOT_COMPARED = ("data.dir",)
+"""Params that may differ: what lies there has a fingerprint."""
 
 NO_EVIDENCE_TAGS = {
     tag.SWEEP,  # a study did not train, though `mlflow run` gives it a param seed
@@ -78,5 +82,14 @@ def run_summary(run: Run) -> RunSummary:
     if tags.get(tag.ERROR, "").startswith("TrainingError"):
         ended = "diverged"
     provenance = {name: tags[name] for name in PROVENANCE_TAGS if name in tags}
-    params, metrics = run.data.params, run.data.metrics
-    return RunSummary(run.info.run_id, ended, params, provenance, metrics, run.info.artifact_uri)
+    information = {name: tags[name] for name in INFORMATION_TAGS if name in tags}
+    params = {key: v for key, v in run.data.params.items() if key not in NOT_COMPARED}
+    return RunSummary(
+        run.info.run_id,
+        ended,
+        params,
+        provenance,
+        run.data.metrics,
+        run.info.artifact_uri,
+        information,
+    )

@@ -18,6 +18,7 @@ ERROR = "error"  # of a failed run: type and message
 CODE = "code.digest"  # of the Python files that can affect the run
 DATA = "data.fingerprint"
 PATCH = "git.patch"  # digest of the uncommitted changes; absent: there were none
+FLAGS = "flags"  # environment variables that affect the weights; absent: there are none
 ENGINE = "engine"  # which trained
 PROCESSOR = "processor"  # on which it trained
 

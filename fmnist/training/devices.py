@@ -17,7 +17,7 @@ REFUSED = {
     "TF_NUM_INTRAOP_THREADS": "training.threads",
     "TF_NUM_INTEROP_THREADS": "training.threads",
     "KERAS_MAX_EPOCHS": "training.epochs",
-    "KERAS_MAX_STEPS_PER_EPOCH": "data.validation_size",
+    "KERAS_MAX_STEPS_PER_EPOCH": "training.batch_size",
 }
 """Environment variables that would overrule the configuration, and what to use instead."""
 
@@ -41,7 +41,7 @@ def usable_processors() -> int:
     first two, but takes a third of a second to import.
     """
     slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    limits = [_schedulable(), _quota(), int(slurm) if slurm.isdecimal() else None]
+    limits = [_schedulable(), quota(), int(slurm) if slurm.isdecimal() else None]
     return max(1, min(limit for limit in limits if limit is not None))
 
 
@@ -51,7 +51,7 @@ def _schedulable() -> int:
     return os.cpu_count() or 1
 
 
-def _quota(folder: Path = CGROUP) -> int | None:
+def quota(folder: Path = CGROUP) -> int | None:
     """Return the processors that the time of this container is worth, rounded up."""
     for names in QUOTAS:
         if all((folder / name).is_file() for name in names):
@@ -110,8 +110,13 @@ def numerics() -> dict[str, Any]:
         "keras": version("keras"),
         "numpy": version("numpy"),
         "processor": processor(),
-        "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
+        "flags": flags(),
     }
+
+
+def flags() -> dict[str, str]:
+    """Return the environment variables that are set and affect the bits of the weights."""
+    return {name: os.environ[name] for name in FLAGS if name in os.environ}
 
 
 def processor() -> str:

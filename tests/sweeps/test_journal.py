@@ -64,3 +64,9 @@ def test_a_search_goes_on_in_another_folder_and_in_its_own(study, tmp_path):
         assert continue_journal(str(tmp_path), str(folder)) == 1
         assert open_study(str(folder)).best_value == 0.9
     assert continue_journal(str(tmp_path / "nowhere"), str(tmp_path)) == 0
+
+
+def test_another_search_in_the_same_folder_begins_anew(study, tmp_path):
+    study.tell(0, 0.9)
+    assert continue_journal(None, str(tmp_path)) == 0
+    assert open_study(str(tmp_path)).get_trials() == []

@@ -1,5 +1,6 @@
 """How a run ends in the store, whatever goes wrong."""
 
+import sys
 import time
 
 import mlflow
@@ -19,6 +20,31 @@ class Died(Exception):
 @pytest.fixture
 def inputs(tmp_path):
     return prepare(composed(tmp_path, *QUICK), JobContext(), None)
+
+
+def test_only_a_new_run_is_entered(tmp_path, config, inputs, monkeypatch):
+    def refused(run_id, state):
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        with pytest.raises(
+            TrackingError, match=f"={run_id}: is {state}; only a new run is entered"
+        ):
+            prepare(config(*QUICK, "seed=9"), JobContext(), None)
+
+    with tracked_run(inputs) as tracked:
+        refused(tracked.run_id, "in use")
+    before = mlflow.get_run(tracked.run_id).to_dictionary()
+    refused(tracked.run_id, "FINISHED")
+    assert mlflow.get_run(tracked.run_id).to_dictionary() == before
+    refused("0" * 32, "not in this store")
+    assert len(runs_in(tmp_path)) == 1
+
+
+def test_a_run_that_mlflow_cannot_begin_is_not_left_running(tmp_path, inputs, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setitem(sys.modules, "psutil", None)  # as if it were not installed
+    with pytest.raises(TrackingError, match="`psutil` is not installed"), tracked_run(inputs):
+        pass
+    assert runs_in(tmp_path) == []
 
 
 def test_a_failure_of_the_queue_is_told_beside_the_error_that_ends_the_run(
