@@ -18,13 +18,13 @@ from fmnist.data import download, idx_files
 from fmnist.registry import commit
 from fmnist.registry.decision_log import find_decision_log
 from fmnist.runs import checkout, resume
-from fmnist.tracking import store_checks, tag
+from fmnist.tracking import moved_store, store_checks, tag
 from fmnist.tracking.heartbeat import HEARTBEAT_TIMEOUT
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_inputs import config_of_run
 from fmnist.tracking.store import Run, Store, existing_store, search
 from fmnist.tracking.store_checks import KILLED, RUNNING
-from fmnist.tracking.store_uri import existing_uri, reached, without_password
+from fmnist.tracking.store_uri import artifact_folder, existing_uri, reached, without_password
 
 STRAY = "stray"  # folder among the artifacts, for those that belong to nothing
 
@@ -46,9 +46,11 @@ def run_checks(fix: bool) -> bool:
     """
     well = _report("data", data_findings(), fix) & _report("checkouts", checkout_findings(), fix)
     uri = existing_uri()
-    if not _report(f"store {without_password(uri)}", schema_findings(uri), fix):
-        print("fix this first: the rest of the store cannot be checked before")
-        return False
+    at_first = {f"store {without_password(uri)}": schema_findings, "paths": moved_findings}
+    for area, find in at_first.items():
+        if not _report(area, find(uri), fix):
+            print("fix this first: the rest of the store cannot be checked before")
+            return False
     store = existing_store(None)
     store_findings = {
         "runs": run_findings(store),
@@ -96,6 +98,19 @@ def schema_findings(uri: str) -> Iterator[Finding]:
         yield Finding(problem, remedy, partial(store_checks.migrate, uri))
     else:
         yield Finding(problem, "a newer MLflow made it: install that one, or choose another store")
+
+
+def moved_findings(uri: str) -> Iterator[Finding]:
+    """Find out whether a store in a file lay elsewhere when it recorded its artifacts."""
+    with reached(uri):
+        for former in moved_store.former_folders(uri):
+            here = artifact_folder(uri)
+            problem = f"its artifacts were in {former}, but the store is beside {here}"
+            if here and here.is_dir():
+                rewrite = partial(moved_store.rewrite_paths, uri, former)
+                yield Finding(problem, f"--fix records that they are in {here}", rewrite)
+            else:
+                yield Finding(problem, "move or copy them there, too")
 
 
 def data_findings() -> Iterator[Finding]:

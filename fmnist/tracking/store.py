@@ -18,6 +18,7 @@ from fmnist import PROJECT
 from fmnist.common.errors import TrackingError, one_line
 from fmnist.config.schema import Tracking
 from fmnist.tracking import tag
+from fmnist.tracking.moved_store import check_not_moved
 from fmnist.tracking.store_uri import (
     GIVEN_URI,
     address_of,
@@ -73,6 +74,7 @@ def open_store(config: Tracking, study: str | None = None) -> Store:
     """
     uri = address_of(config.uri)
     with reached(uri):
+        check_not_moved(uri)
         if study:
             return Store(uri, str(mlflow.get_run(study).info.experiment_id))
         if run_id := os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` has chosen the experiment
@@ -109,6 +111,7 @@ def existing_store(experiment: str | None) -> Store:
     """
     uri = existing_uri()
     with reached(uri):
+        check_not_moved(uri)
         client = mlflow.MlflowClient()
         if experiment is None:
             client.search_experiments(max_results=1)  # does it answer?

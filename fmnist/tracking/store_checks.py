@@ -1,10 +1,7 @@
 """What `doctor` looks for in a store: its version, and what processes that died have left there."""
 
 import re
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 
 import mlflow
@@ -18,7 +15,7 @@ from sqlalchemy import NullPool, create_engine
 
 from fmnist.tracking.heartbeat import INTERRUPTED, status
 from fmnist.tracking.store import Run, if_there
-from fmnist.tracking.store_uri import artifact_folder, sqlite_file
+from fmnist.tracking.store_uri import artifact_folder, back_up
 
 KILLED = "KILLED"
 RUNNING = "attributes.status = 'RUNNING'"
@@ -41,16 +38,8 @@ def is_older(revision: str) -> bool:
 
 
 def migrate(uri: str) -> str:
-    """Migrate a database to this MLflow's schema; say where the copy of the former one is.
-
-    Only a SQLite file is copied; a database on a server is for its administrator to copy.
-    """
-    copied = "no copy was made"
-    if database := sqlite_file(uri):
-        backup = Path(f"{database}.before-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
-        with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(backup)) as new:
-            old.backup(new)
-        copied = f"the former one is {backup}"
+    """Migrate a database to this MLflow's schema; say where the copy of the former one is."""
+    copied = back_up(uri)
     config = _config()
     with create_engine(uri, poolclass=NullPool).begin() as config.attributes["connection"]:
         command.upgrade(config, "heads")

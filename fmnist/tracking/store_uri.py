@@ -5,7 +5,8 @@ import re
 import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -125,6 +126,17 @@ def sqlite_file(uri: str) -> Path | None:
     """Return the file of a SQLite store; None for another."""
     database = make_url(uri).database if uri.startswith("sqlite") else None
     return Path(database) if database and database != ":memory:" else None
+
+
+def back_up(uri: str) -> str:
+    """Copy a SQLite file beside itself, and say where; a server's administrator copies another."""
+    database = sqlite_file(uri)
+    if database is None:
+        return "no copy was made"
+    backup = Path(f"{database}.before-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
+    with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(backup)) as new:
+        old.backup(new)
+    return f"the former one is {backup}"
 
 
 @contextmanager

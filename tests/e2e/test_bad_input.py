@@ -185,7 +185,11 @@ DATA_PLACES = [
     ("data.dir=HERE/data", "altered: the content's SHA-256 is"),
 ]
 VARIABLES = [
-    ("data=digits", {"MLFLOW_RUN_ID": "nosuch"}, "Run with id=nosuch not found"),
+    (
+        "data=digits",
+        {"MLFLOW_RUN_ID": "nosuch"},
+        "nosuch: is not in this store; only a new",
+    ),
     (
         "tracking.uri=null",
         {"MLFLOW_TRACKING_URI": "http://u:geheim@127.0.0.1:9"},
@@ -295,6 +299,9 @@ def prepared(row: Row, folder: Path, places: dict[str, str]) -> tuple[list[str],
     """Make the folder of a row, and return the words of its command and its variables."""
     (folder / "tmp").mkdir(parents=True)
     shutil.copy(Path(places[row.store], "mlflow.db"), folder)
+    with sqlite3.connect(folder / "mlflow.db") as database:  # else it is a store that was moved
+        change = "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)"
+        database.execute(change, (places[row.store], str(folder)))
     if row.prepare:
         row.prepare(folder)
     here = places | {"HERE": str(folder)}
