@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -163,7 +164,7 @@ def rebased(node: Any, folder: str, target: str) -> Any:
 def _make_absolute(data: Any) -> None:
     """Let the folder of the data be found from any other folder, too."""
     if isinstance(data, dict) and data.get("dir"):
-        data["dir"] = to_absolute_path(str(data["dir"]))
+        data["dir"] = to_absolute_path(str(Path(data["dir"]).expanduser()))
 
 
 def promotion(**given: float | None) -> Promotion:
