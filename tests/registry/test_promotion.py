@@ -19,9 +19,10 @@ from conftest import RATE
 from fmnist.common.errors import ConfigError, PromotionError, TrackingError
 from fmnist.config import schema
 from fmnist.config.schema import Promotion
-from fmnist.registry import promotion, versions
+from fmnist.registry import promotion, validation, versions
 from fmnist.registry.decision import Evidence, Outcome
 from fmnist.registry.decision_log import EXPERIMENT, MODEL, find_decision_log, open_decision_log
+from fmnist.registry.model_checks import until_failure
 from fmnist.registry.rollback import rollback
 from fmnist.registry.validation import predictions_of, validate
 from fmnist.tracking import studies, study_runs, tag
@@ -29,6 +30,16 @@ from fmnist.tracking.model import digest
 from fmnist.tracking.store import Store
 
 CRITERIA = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
+
+
+@pytest.fixture(autouse=True)
+def checks_in_this_process(monkeypatch):
+    """Spare each promotion the ten seconds of a fresh process; test_model_checks.py has those."""
+
+    def here(files, predictions):
+        return until_failure(files.checks(predictions))
+
+    monkeypatch.setattr(validation, "check_in_fresh_process", here)
 
 
 @pytest.fixture
