@@ -168,6 +168,9 @@ def train_and_record(inputs: RunInputs, pruner: "Pruner | None") -> TrainedRun:
         tracked.queue.call(partial(record, result, inputs.dataset))
     state.remove(folder)
     log.info(inputs.store.look_at(tracked.run))
+    if not inputs.context.study_run_id:
+        command = f"{inputs.store.variable}python -m fmnist predict --run {result.run_id} IMAGE"
+        log.info(f"ask it:      {command}")
     return result
 
 
