@@ -96,9 +96,9 @@ def predict(
 ) -> None:
     """Ask the champion, or the model of a run, what images show.
 
-    IMAGE is a PNG, JPEG or .npy file, a folder of these, or - for standard input. Photographs of
-    one article before a plain background are made like the data set: trimmed, shrunk, sharpened,
-    centred, grey, bright on black.
+    IMAGE is a PNG, JPEG, WebP, GIF or .npy file, a folder of these, or - for standard input.
+    Photographs of one article before a plain background are made like the data set: trimmed,
+    shrunk, sharpened, centred, grey, bright on black.
     """
     from fmnist.cli import ui
     from fmnist.inference import predict, preprocessing

@@ -15,6 +15,7 @@ from fmnist.inference import preprocessing
 from fmnist.registry.answering import AnsweringModel
 
 PICTURE = PROJECT / "outputs" / "predict.png"
+MOST_LISTED = 10  # classes of an image
 MAX_DRAWN = 60  # images in one picture
 
 
@@ -63,8 +64,11 @@ def as_table(answers: Answers) -> str:
     rows = []
     for answer in answers.answers:
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-        others = [f"{name} {p:.0%}" for name, p in ranked[1:] if p > 0.005]  # not 0 %
-        rows.append([answer.name, answer.best, f"{ranked[0][1]:.0%}", ", ".join(others)])
+        others = [f"{name} {p:.0%}" for name, p in ranked[1:MOST_LISTED] if p > 0.005]  # not 0 %
+        best = ranked[0][1]
+        rows.append(
+            [answer.name, answer.best, f"{best:.{0 if best > 0.005 else 2}%}", ", ".join(others)]
+        )
     return f"{answers.model}\n\n{table(['image', 'class', 'probability', 'else'], rows)}"
 
 

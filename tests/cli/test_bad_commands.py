@@ -56,7 +56,7 @@ EMPTY_STORE = [
     ("rollback", "rollback of fmnist: there is no earlier champion"),
     ("rollback --to 999", "version 999: is no earlier champion; there are none"),
     ("predict HERE/x.png", "there is no champion yet"),
-    ("predict HERE", "no .png, .jpg, .jpeg, .npy in this folder"),
+    ("predict HERE", "no picture and no .npy in this folder"),
     ("serve", "there is no champion yet"),
     ("serve --port 99999999", "bind(): port must be 0-65535"),
     ("serve --port TAKEN", "127.0.0.1:TAKEN: [Errno 98] Address already in use"),

@@ -117,7 +117,7 @@ def test_predict_names_classes(uri, tmp_path, capsys):
 def test_predict_goes_on_after_a_file_that_is_no_image(uri, tmp_path, capsys):
     Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no image")
-    with pytest.raises(ImageError, match=r"b.png: is not a PNG, JPEG or .npy file"):
+    with pytest.raises(ImageError, match=r"b.png: is not a PNG, JPEG, WebP, GIF or .npy file"):
         main(["predict", str(tmp_path), *OF_DIGITS])
     assert f"{tmp_path}/a.png" in capsys.readouterr().out
 
