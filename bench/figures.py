@@ -29,6 +29,7 @@ from fmnist.cli.ui import served  # noqa: E402
 from fmnist.config.instantiate import instantiate  # noqa: E402
 from fmnist.inference.predict import PICTURE  # noqa: E402
 from fmnist.registry.decision_log import all_decisions, changes  # noqa: E402
+from fmnist.registry.model_names import DEFAULT  # noqa: E402
 from fmnist.tracking import tag, ui_pages  # noqa: E402
 from fmnist.tracking.run_inputs import data_of_run  # noqa: E402
 from fmnist.tracking.store import Store, existing_store, search  # noqa: E402
@@ -71,7 +72,7 @@ def main() -> None:
     draw_predictions(single[-1])
     with browser_page() as page:
         photograph(page, artifact(study, "comparison/comparison.html"), "report.png", 1250)
-        decision = changes(all_decisions())[-1]
+        decision = changes(all_decisions(DEFAULT))[-1]
         photograph(page, artifact(decision, "decision.html"), "decision.png", 1480)
         photograph_ui(page, store, [run.info.run_id for run in children])
 

@@ -32,7 +32,7 @@ sys.path.insert(0, str(PROJECT))
 
 from fmnist.common.startup import without_start_up_notices  # noqa: E402
 from fmnist.common.terminal import table  # noqa: E402
-from fmnist.registry.decision_log import MODEL  # noqa: E402
+from fmnist.registry.model_names import DEFAULT  # noqa: E402
 
 HOST, PORT = "127.0.0.1", 5190
 CLIENTS = (1, 8, 32)
@@ -61,7 +61,7 @@ def champion(folder: Path) -> dict[str, str]:
 def stock(folder: Path, environment: dict[str, str]) -> Path:
     """Save the champion's network as MLflow's Keras flavor does by itself."""
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
-    uri = f"models:/{MODEL}@champion"
+    uri = f"models:/{DEFAULT}@champion"
     path = folder / "stock"
     signature = mlflow.models.get_model_info(uri).signature
     with without_start_up_notices():

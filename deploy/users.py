@@ -39,17 +39,18 @@ def make_roles() -> None:
     The decision log and the model are made, too: they belong to whoever makes them.
     """
     from fmnist.config.schema import Tracking
-    from fmnist.registry.decision_log import MODEL, open_decision_log
+    from fmnist.registry.decision_log import open_decision_log
+    from fmnist.registry.model_names import DEFAULT
     from fmnist.tracking.store import open_store
 
     server = users_of_server()
     store = open_store(Tracking(None, "fmnist"))
-    decision_log = open_decision_log(store)
+    decision_log = open_decision_log(store, DEFAULT)
     allowed = {
         "trainer": [("experiment", store.experiment_id, "EDIT")],
         "promoter": [
             ("experiment", decision_log.experiment_id, "EDIT"),
-            ("registered_model", MODEL, "MANAGE"),
+            ("registered_model", DEFAULT, "MANAGE"),
         ],
     }
     roles = roles_of(server)

@@ -261,6 +261,21 @@ def study(study_command) -> Path:
     return folder
 
 
+def check_here(files, predictions):
+    """Do what `check_in_fresh_process` does in this process, which has imported TensorFlow."""
+    from fmnist.registry.model_checks import until_failure
+
+    return until_failure(files.checks(predictions))
+
+
+@pytest.fixture
+def checks_in_this_process(monkeypatch):
+    """Spare each promotion the ten seconds of a fresh process; test_model_checks.py has those."""
+    from fmnist.registry import validation
+
+    monkeypatch.setattr(validation, "check_in_fresh_process", check_here)
+
+
 RATE = "optimizer.learning_rate"
 RATES = ("0.003", "0.01", "0.1")
 

@@ -1,11 +1,21 @@
 """Commands on the champion: `promote`, `history`, `rollback`, `predict` and `serve`."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from fmnist.cli.options import experiment_option, open_store, study_argument
+from fmnist.cli.options import (
+    experiment_option,
+    model_option,
+    open_store,
+    run_option,
+    study_argument,
+)
 from fmnist.common.errors import ImageError
+
+if TYPE_CHECKING:
+    from fmnist.registry.answering import AnsweringModel
 
 
 @click.command()
@@ -16,8 +26,9 @@ from fmnist.common.errors import ImageError
 @click.option("--min-effect", type=float, help="The mean must be higher by this, a fraction.")
 @click.option("--alpha", type=float, help="Largest corrected p-value that is evidence.")
 @click.option("--max-class-drop", type=float, help="Largest loss on any class, a fraction.")
+@click.option("--model", metavar="NAME", help="Registered model.  [default: of the study's data]")
 def promote(
-    study: str | None, experiment: str, dry_run: bool, first: bool, **criteria: float | None
+    study: str | None, experiment: str, dry_run: bool, first: bool, **criteria: float | str | None
 ) -> None:
     """Make a study's best model the champion if evidence says so.
 
@@ -39,27 +50,37 @@ def promote(
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Decisions that changed nothing, too.")
-def history(everything: bool) -> None:
+@model_option
+@experiment_option
+def history(everything: bool, model: str | None, experiment: str) -> None:
     """Print all champions, the present one last, with the reasons."""
     from fmnist.registry import decision_log
+    from fmnist.registry.model_names import asked_for
 
     open_store()
-    decisions = decision_log.all_decisions()
-    print(decision_log.as_table(decisions if everything else decision_log.changes(decisions)))
+    name = asked_for(model, experiment)
+    decisions = decision_log.all_decisions(name)
+    shown = decisions if everything else decision_log.changes(decisions)
+    if not shown:
+        raise decision_log.no_champion(name)
+    print(f"{name}\n\n{decision_log.as_table(shown)}")
 
 
 @click.command()
 @click.option("--to", "version", type=int, metavar="VERSION", help="Default: the last before this.")
 @click.option("--reason", default="no reason was given", help="In words.")
-def rollback(version: int | None, reason: str) -> None:
+@model_option
+@experiment_option
+def rollback(version: int | None, reason: str, model: str | None, experiment: str) -> None:
     """Make an earlier champion the champion again.
 
     Its model is validated as in a promotion; nothing is compared.
     """
     from fmnist.registry import promotion, rollback
+    from fmnist.registry.model_names import asked_for
 
-    store = open_store()
-    promotion.show(store, rollback.rollback(store, version, reason))
+    store, name = open_store(), asked_for(model, experiment)
+    promotion.show(store, rollback.rollback(store, name, version, reason))
 
 
 @click.command()
@@ -67,18 +88,24 @@ def rollback(version: int | None, reason: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print all probabilities, as JSON.")
 @click.option("--show", is_flag=True, help="Draw what the model saw, and open the picture.")
 @click.option("--no-browser", is_flag=True, help="Only print where the picture is.")
-def predict(images: Sequence[str], as_json: bool, show: bool, no_browser: bool) -> None:
-    """Ask the champion what images show.
+@run_option
+@model_option
+@experiment_option
+def predict(
+    images: Sequence[str], as_json: bool, show: bool, no_browser: bool, **which: str | None
+) -> None:
+    """Ask the champion, or the model of a run, what images show.
 
-    IMAGE is a PNG, JPEG or .npy file, a folder of these, or - for standard input. Photographs of
-    one article before a plain background are made like the data set: trimmed, shrunk, sharpened,
-    centred, grey, bright on black.
+    IMAGE is a PNG, JPEG, WebP, GIF or .npy file, a folder of these, or - for standard input.
+    Photographs of one article before a plain background are made like the data set: trimmed,
+    shrunk, sharpened, centred, grey, bright on black.
     """
     from fmnist.cli import ui
-    from fmnist.inference import predict
+    from fmnist.inference import predict, preprocessing
 
     open_store()
-    predictions = predict.ask(images)
+    files = preprocessing.files_of(images)
+    predictions = predict.ask(_answering(**which), files)
     if predictions.answers:
         print(predict.as_json(predictions) if as_json else predict.as_table(predictions))
         if show:
@@ -90,9 +117,24 @@ def predict(images: Sequence[str], as_json: bool, show: bool, no_browser: bool) 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=5001, show_default=True)
-def serve(host: str, port: int) -> None:
-    """Serve the champion over HTTP until Ctrl-C, by MLflow's server."""
+@run_option
+@model_option
+@experiment_option
+def serve(host: str, port: int, **which: str | None) -> None:
+    """Serve the champion, or the model of a run, over HTTP until Ctrl-C, by MLflow's server."""
     from fmnist.inference import server
 
     open_store()
-    server.serve(host, port)
+    server.serve(lambda: _answering(**which), host, port)
+
+
+def _answering(run_id: str | None, model: str | None, experiment: str | None) -> "AnsweringModel":
+    """Load the model that the options mean."""
+    if run_id and model:
+        raise click.UsageError("--run and --model exclude one another")
+    from fmnist.registry import answering
+    from fmnist.registry.model_names import asked_for
+
+    if run_id:
+        return answering.load_run(run_id)
+    return answering.load_champion(asked_for(model, str(experiment)))

@@ -16,7 +16,7 @@ from fmnist.common.errors import DataError, FmnistError, TrackingError, one_line
 from fmnist.common.startup import environment_of_child, importing_tensorflow
 from fmnist.data import download, idx_files
 from fmnist.registry import commit
-from fmnist.registry.decision_log import find_decision_log
+from fmnist.registry.decision_log import DecisionLog, all_decision_logs
 from fmnist.runs import checkout, resume
 from fmnist.tracking import moved_store, store_checks, tag
 from fmnist.tracking.heartbeat import HEARTBEAT_TIMEOUT
@@ -192,9 +192,11 @@ def _resume(store: Store, run_id: str) -> None:
 
 def decision_findings() -> Iterator[Finding]:
     """Find decisions that a killed promotion left half made."""
-    decision_log = find_decision_log()
-    if decision_log is None:
-        return
+    for decision_log in all_decision_logs():
+        yield from _findings_of_log(decision_log)
+
+
+def _findings_of_log(decision_log: DecisionLog) -> Iterator[Finding]:
     committed = decision_log.run_ids()
     for run in search(Store("", decision_log.experiment_id), RUNNING):
         run_id, age = run.info.run_id, time.time() - run.info.start_time / 1000

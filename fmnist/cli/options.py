@@ -11,6 +11,14 @@ study_argument = click.argument("study", required=False)
 experiment_option = click.option(
     "--experiment", default="fmnist", show_default=True, help="MLflow experiment."
 )
+model_option = click.option(
+    "--model",
+    metavar="NAME",
+    help="Registered model.  [default: of the usual data set]",
+)
+run_option = click.option(
+    "--run", "run_id", metavar="RUN_ID", help="The model of this run instead."
+)
 port_option = click.option(
     "--port",
     type=click.IntRange(1, 2**16 - 1),

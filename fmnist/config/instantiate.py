@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
-from inspect import isclass
+from inspect import isclass, signature
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -13,6 +13,7 @@ from fmnist.common.errors import ConfigError, FmnistError, one_line
 
 DATA_SETS = ("fmnist.data.fashion_mnist", "fmnist.data.digits", "fmnist.data.idx")
 BASES = {"optimizer": "keras.optimizers.Optimizer", "callbacks": "keras.callbacks.Callback"}
+USUAL_OPTIMIZERS = ("keras.optimizers.SGD", "keras.optimizers.Adam")
 NESTED = "keras.optimizers.schedules.LearningRateSchedule"
 """Base of what may stand within a part, with a `_target_` of its own."""
 
@@ -34,6 +35,8 @@ def instantiate(key: str, node: dict[str, Any]) -> Any:
         raise ConfigError(f"{key}: has no _target_")
     for path, target in targets(node, key):
         _check_target(path, target, top=path == f"{key}._target_")
+    if key == "optimizer":
+        node = _with_arguments_of_its_own(node)
     try:
         built = hydra_instantiate(node, _convert_="all")
     except InstantiationException as error:
@@ -44,6 +47,27 @@ def instantiate(key: str, node: dict[str, Any]) -> Any:
     if isinstance(built, partial):
         raise ConfigError(f"{key}._partial_: must be false")
     return built
+
+
+def _with_arguments_of_its_own(node: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what conf/optimizer/ gives to SGD or Adam, where another optimizer lacks it.
+
+    Raises:
+        ConfigError: if such an argument has another value than Keras's default.
+    """
+    target = node["_target_"]
+    classes = _locate("optimizer._target_", target).__mro__
+    taken = {name for each in classes for name in signature(each.__init__).parameters}
+    defaults = {
+        name: parameter.default
+        for usual in USUAL_OPTIMIZERS
+        for name, parameter in signature(_locate("optimizer", usual)).parameters.items()
+    }
+    foreign = {key: node[key] for key in node if key[0] != "_" and key not in taken}
+    for key, value in foreign.items():
+        if key not in defaults or value != defaults[key]:
+            raise ConfigError(f"optimizer.{key}={value}: {target} takes no such argument")
+    return {key: value for key, value in node.items() if key not in foreign}
 
 
 def targets(node: Any, path: str) -> Iterator[tuple[str, str]]:

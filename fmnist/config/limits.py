@@ -27,16 +27,22 @@ def number(**limits: float) -> Any:
 
 
 def check_numbers(node: DictConfig, prefix: str = "") -> None:
-    """Refuse a number that is not finite or outside its limits; `prefix` begins all keys."""
+    """Refuse a number that is not finite or outside its limits; `prefix` begins all keys.
+
+    A field of type Any with limits holds a number, or a mapping with a `_target_`.
+    """
     schema = OmegaConf.get_type(node)
     fields = dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ()
     limits = {field.name: field.metadata for field in fields}
+    untyped = {field.name for field in fields if field.type is Any and field.metadata}
     for key in map(str, node):
         value = node[key]
         if isinstance(value, DictConfig):
             check_numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float):
             check(f"{prefix}{key}", value, limits.get(key, {}))
+        elif key in untyped:
+            raise ConfigError(f"{prefix}{key}={value}: must be a number, or have a _target_")
 
 
 def check(key: str, value: float, limits: Mapping[str, float]) -> None:

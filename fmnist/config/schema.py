@@ -95,6 +95,13 @@ class Promotion:
     min_effect: float = number(above=0, below=1)
     alpha: float = number(above=0, below=1)
     max_class_drop: float = number(at_least=0, at_most=1)
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.model is not None:
+            check_name("promotion.model", self.model)
+            if {"/", ":"} & set(self.model):
+                raise ConfigError(f"promotion.model={self.model}: must contain neither / nor :")
 
 
 @dataclass
@@ -167,7 +174,7 @@ def _make_absolute(data: Any) -> None:
         data["dir"] = to_absolute_path(str(Path(data["dir"]).expanduser()))
 
 
-def promotion(**given: float | None) -> Promotion:
+def promotion(**given: float | str | None) -> Promotion:
     """Return the criteria of conf/train.yaml, those replaced that are given and not None."""
     defaults = OmegaConf.load(PROJECT / "conf" / "train.yaml").promotion
     overrides = {key: value for key, value in given.items() if value is not None}

@@ -1,6 +1,7 @@
 """The schema of what a `_target_` in conf/ names: the arguments, their types and limits."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -45,7 +46,7 @@ class Idx(Target):
 class SGD(Target):
     """Arguments of `keras.optimizers.SGD`."""
 
-    learning_rate: float = number(above=0)
+    learning_rate: Any = number(above=0)
     momentum: float = number(at_least=0, at_most=1)
     nesterov: bool = MISSING
 
@@ -54,7 +55,7 @@ class SGD(Target):
 class Adam(Target):
     """Arguments of `keras.optimizers.Adam`."""
 
-    learning_rate: float = number(above=0)
+    learning_rate: Any = number(above=0)
     beta_1: float = number(at_least=0, below=1)
     beta_2: float = number(at_least=0, below=1)
     epsilon: float = number(above=0)

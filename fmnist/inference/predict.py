@@ -1,4 +1,4 @@
-"""The champion's predictions for image files."""
+"""A model's predictions for image files."""
 
 import json
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from fmnist import PROJECT
 from fmnist.common.errors import ImageError
 from fmnist.common.terminal import table
 from fmnist.inference import preprocessing
-from fmnist.registry import versions
-from fmnist.registry.decision_log import MODEL
+from fmnist.registry.answering import AnsweringModel
 
 PICTURE = PROJECT / "outputs" / "predict.png"
+MOST_LISTED = 10  # classes of an image
 MAX_DRAWN = 60  # images in one picture
 
 
@@ -34,22 +34,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions of a version, and the error line of each file that could not be read."""
+    """The predictions of a model, and the error line of each file that could not be read."""
 
-    version: int
+    model: AnsweringModel
     answers: Sequence[Answer]
     problems: Sequence[str]
 
 
-def ask(names: Sequence[str]) -> Answers:
-    """Let the champion classify the images in files and folders; "-" is standard input.
-
-    Raises:
-        PromotionError: if there is no usable champion.
-        ImageError: if a folder has no image.
-    """
-    files = preprocessing.files_of(names)
-    version, model = versions.load_champion()
+def ask(answering: AnsweringModel, files: Sequence[str]) -> Answers:
+    """Let a model classify the images in files; "-" is standard input."""
+    model = answering.model
     height, width = model.metadata.signature.inputs.inputs[0].shape[1:]
     answers, problems = [], []
     for file in files:
@@ -62,27 +56,30 @@ def ask(names: Sequence[str]) -> Answers:
         for index, (image, row) in enumerate(zip(images, rows, strict=True)):
             name = file if len(images) == 1 else f"{file}[{index}]"
             answers.append(Answer(name, image, row))
-    return Answers(version, answers, problems)
+    return Answers(answering, answers, problems)
 
 
 def as_table(answers: Answers) -> str:
-    """Return the probable classes of each image, the most probable one first."""
+    """Return which model answers, and its probable classes, the most probable one first."""
     rows = []
     for answer in answers.answers:
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-        others = [f"{name} {p:.0%}" for name, p in ranked[1:] if p > 0.005]  # not 0 %
-        rows.append([answer.name, answer.best, f"{ranked[0][1]:.0%}", ", ".join(others)])
-    return table(["image", "class", "probability", "else"], rows)
+        others = [f"{name} {p:.0%}" for name, p in ranked[1:MOST_LISTED] if p > 0.005]  # not 0 %
+        best = ranked[0][1]
+        rows.append(
+            [answer.name, answer.best, f"{best:.{0 if best > 0.005 else 2}%}", ", ".join(others)]
+        )
+    return f"{answers.model}\n\n{table(['image', 'class', 'probability', 'else'], rows)}"
 
 
 def as_json(answers: Answers) -> str:
-    """Return all probabilities of each image."""
-    model = f"models:/{MODEL}/{answers.version}"
+    """Return which model answers, and all its probabilities."""
+    model = {"model": answers.model.uri, "data_set": answers.model.data_set}
     listed = [
         {"image": answer.name, "class": answer.best, "probabilities": answer.probabilities}
         for answer in answers.answers
     ]
-    return json.dumps({"model": model, "answers": listed}, indent=1)
+    return json.dumps(model | {"answers": listed}, indent=1)
 
 
 def draw(answers: Answers) -> Path:

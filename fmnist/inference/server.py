@@ -1,4 +1,4 @@
-"""The champion over HTTP: MLflow's scoring server behind a strict check of the input."""
+"""A model over HTTP: MLflow's scoring server behind a strict check of the input."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import uvicorn
@@ -18,7 +19,7 @@ from mlflow.pyfunc import scoring_server
 from starlette.requests import ClientDisconnect
 
 from fmnist.common.errors import PromotionError, one_line
-from fmnist.registry import versions
+from fmnist.registry.answering import AnsweringModel
 
 PATH = "/invocations"
 MAX_REQUEST = 16 * 2**20  # bytes; an image of 28 x 28 takes about 3,000
@@ -27,49 +28,53 @@ MAX_REQUEST = 16 * 2**20  # bytes; an image of 28 x 28 takes about 3,000
 INPUT = re.compile(rb'\s*\{\s*"(inputs|instances)"\s*:[-\d\[\],\s]*\}\s*')
 WRONG_INPUT = 'the input must be {"inputs": images}, each image rows of whole numbers from 0 to 255'
 
-answering_version: ContextVar[list[int]] = ContextVar("answering_version")  # of this request
+answering_model: ContextVar[list[AnsweringModel]] = ContextVar("answering_model")  # of a request
 
 
-class Champion:
-    """The champion as the scoring server takes a model; it can be replaced by a new champion."""
+class ServedModel:
+    """A model as the scoring server takes it; a new champion can replace it.
 
-    def __init__(self) -> None:
-        self.current = _load()  # version and model, replaced at once
+    Args:
+        load: loads it, and later the one that replaces it.
+    """
+
+    def __init__(self, load: Callable[[], AnsweringModel]) -> None:
+        self.load = load
+        self.current = _warm(load())  # replaced at once
         self.lock = threading.Lock()
 
     @property
     def metadata(self) -> Any:
-        return self.current[1].metadata
+        return self.current.model.metadata
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         """Return the probabilities, a column for each class by name."""
-        version, model = self.current
-        answering_version.get().append(version)
-        return model.predict(data, params=params)
+        current = self.current
+        answering_model.get().append(current)
+        return current.model.predict(data, params=params)
 
     def reload(self) -> None:
         """Load the present champion; if that fails, say so and keep the old one."""
         with self.lock:
             try:
-                version, model = _load()
-                if model.metadata.signature != self.metadata.signature:
-                    raise PromotionError(f"version {version}: has another signature; restart")
-                self.current = version, model
+                loaded = _warm(self.load())
+                if loaded.model.metadata.signature != self.metadata.signature:
+                    raise PromotionError(f"{loaded}: has another signature; restart")
+                self.current = loaded
             except Exception as error:  # whatever it is, the old one can serve
-                _log(f"error: {one_line(error)}; still serving version {self.current[0]}")
+                _log(f"error: {one_line(error)}; still serving {self.current}")
             else:
-                _log(f"serving version {version}")
+                _log(f"serving {loaded}")
 
 
-def _load() -> tuple[int, Any]:
-    version, model = versions.load_champion()
-    size = model.metadata.signature.inputs.inputs[0].shape[1:]
-    model.predict(np.zeros((1, *size), np.uint8))  # the first prediction is slow: it compiles
-    return version, model
+def _warm(loaded: AnsweringModel) -> AnsweringModel:
+    size = loaded.model.metadata.signature.inputs.inputs[0].shape[1:]
+    loaded.model.predict(np.zeros((1, *size), np.uint8))  # the first one is slow: it compiles
+    return loaded
 
 
-def serve(host: str, port: int) -> None:
-    """Serve the champion until Ctrl-C; SIGHUP loads a new one.
+def serve(load: Callable[[], AnsweringModel], host: str, port: int) -> None:
+    """Serve the model that `load` returns until Ctrl-C; SIGHUP loads it anew.
 
     Raises:
         PromotionError: if there is no usable champion, or if the address is in use.
@@ -81,19 +86,20 @@ def serve(host: str, port: int) -> None:
     # Else an answer waits 40 ms for an acknowledgement; asyncio sets it on its own sockets only.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     port = listener.getsockname()[1]
-    champion = Champion()
+    served = ServedModel(load)
     if hasattr(signal, "SIGHUP"):
         # In a thread: the old champion answers meanwhile.
-        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=champion.reload).start())
-    _log(f"serving version {champion.current[0]} at http://{host}:{port}{PATH}")
-    _log(f"kill -HUP {os.getpid()} loads a new champion; Ctrl-C ends it")
-    settings = uvicorn.Config(application(champion), log_level="warning")
+        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=served.reload).start())
+    _log(f"serving {served.current} at http://{host}:{port}{PATH}")
+    reload = f"kill -HUP {os.getpid()} loads a new champion; " if served.current.version else ""
+    _log(f"{reload}Ctrl-C ends it")
+    settings = uvicorn.Config(application(served), log_level="warning")
     uvicorn.Server(settings).run(sockets=[listener])
 
 
-def application(champion: Champion) -> FastAPI:
+def application(served: ServedModel) -> FastAPI:
     """Return MLflow's scoring server with short error messages that do not repeat the input."""
-    app: FastAPI = scoring_server.init(champion)  # type: ignore[arg-type]
+    app: FastAPI = scoring_server.init(served)  # type: ignore[arg-type]
 
     @app.middleware("http")
     async def check(
@@ -102,7 +108,7 @@ def application(champion: Champion) -> FastAPI:
         """Refuse wrong input, and shorten MLflow's errors."""
         if request.url.path != PATH or request.method != "POST":
             return await call_next(request)
-        answering_version.set([])
+        answering_model.set([])
         try:
             if problem := await _problem(request):
                 return _error(problem)
@@ -114,10 +120,17 @@ def application(champion: Champion) -> FastAPI:
         if response.status_code >= 400:
             content = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
             return _error(_shorten(content), response.status_code)
-        response.headers["model-version"] = str(*answering_version.get())
+        response.headers.update(_headers(*answering_model.get()))
         return response
 
     return app
+
+
+def _headers(answering: AnsweringModel) -> dict[str, str]:
+    """Return what says which model answered; headers take no other letters than ASCII."""
+    version = {"model-version": str(answering.version)} if answering.version else {}
+    named = {"model": answering.uri, "model-data-set": answering.data_set}
+    return version | {name: quote(value, safe=":/ ") for name, value in named.items()}
 
 
 async def _problem(request: Request) -> str | None:

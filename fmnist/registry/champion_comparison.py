@@ -5,30 +5,33 @@ from collections.abc import Sequence
 
 import mlflow
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 
 from fmnist.common.errors import FmnistError, PromotionError
 from fmnist.config.schema import Promotion
 from fmnist.evidence import pooling
 from fmnist.evidence.comparison import Comparison, StudyDesign, compare_variants
 from fmnist.evidence.pooling import RunSummary
-from fmnist.registry import versions
+from fmnist.registry.model_names import data_set_of
+from fmnist.registry.versions import data_set_of_version
 from fmnist.tracking import study_runs, tag
 from fmnist.tracking.store import Store, if_there
 from fmnist.tracking.study_runs import StudyRuns
 
 
 def compare_with_champion(
-    study: StudyRuns, champion: int | None, criteria: Promotion, first: bool
+    study: StudyRuns, champion: ModelVersion | None, criteria: Promotion, first: bool
 ) -> Comparison:
     """Compare the study's variants with the champion's, else with the study's baseline.
 
     Raises:
         PromotionError: if they cannot be compared with the champion's and `first` is not given,
-            or if they can and it is.
+            or if they can and it is; or if the champion is of another data set.
     """
     design = study.design.with_overrides(min_effect=criteria.min_effect)
     if champion is None:
         return compare_variants(study.runs, design)
+    _check_data_set(study, champion)
     try:
         comparison = _compare(study.store, design, study.runs, champion)
     except FmnistError as error:
@@ -37,16 +40,25 @@ def compare_with_champion(
         return compare_variants(study.runs, design)
     if first:
         raise PromotionError(
-            f"--first: the champion, version {champion}, can be compared with this study"
+            f"--first: the champion, version {champion.version}, can be compared with this study"
         )
     return comparison
 
 
+def data_set_of_study(study: StudyRuns) -> str:
+    """Return the name of the data set of a study's runs; refuse more than one."""
+    names = dict.fromkeys(data_set_of(run.params) for run in study.runs)
+    if len(names) != 1:
+        found = f"trained on {' and '.join(names)}" if names else "has no runs"
+        raise PromotionError(f"study {study.design.study}: {found}; a champion is of one data set")
+    return next(iter(names))
+
+
 def _compare(
-    store: Store, design: StudyDesign, runs: Sequence[RunSummary], version: int
+    store: Store, design: StudyDesign, runs: Sequence[RunSummary], registered: ModelVersion
 ) -> Comparison:
     """Compare with the champion's variant, whose runs may also come from its own study."""
-    run = if_there(mlflow.get_run, versions.run_id_of(version))
+    run, version = if_there(mlflow.get_run, registered.run_id), int(registered.version)
     if run is None:
         raise PromotionError(f"the champion, version {version}: its run is gone")
     champion = study_runs.run_summary(run)
@@ -58,6 +70,16 @@ def _compare(
     _check_settings(champion, runs, design, version)
     baseline = design.variant_of(champion.params)
     return compare_variants(runs, dataclasses.replace(design, baseline=baseline))
+
+
+def _check_data_set(study: StudyRuns, champion: ModelVersion) -> None:
+    """Refuse, also with `--first`, to replace a champion by one that knows other classes."""
+    data_set, of_study = data_set_of_version(champion), data_set_of_study(study)
+    if data_set not in (None, of_study):
+        raise PromotionError(
+            f"the champion of {champion.name}, version {champion.version}, was trained on "
+            f"{data_set}, not on {of_study}; choose another model: --model, promotion.model"
+        )
 
 
 def _check_data(champion: RunSummary, runs: Sequence[RunSummary], version: int) -> None:

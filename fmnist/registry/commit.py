@@ -18,7 +18,8 @@ from fmnist.common.errors import PromotionError
 from fmnist.evidence.comparison import Comparison
 from fmnist.registry import decision_log, report
 from fmnist.registry.decision import Decision
-from fmnist.registry.decision_log import MODEL, DecisionLog, champion_after
+from fmnist.registry.decision_log import DecisionLog, champion_after
+from fmnist.registry.model_names import option
 from fmnist.registry.versions import CHALLENGER, CHAMPION, find_version, set_alias, version_of
 from fmnist.tracking.store import Store
 
@@ -28,48 +29,49 @@ NAME_LENGTH, TAG_LENGTH = 240, 4000  # characters; databases hold 250 and 5,000
 
 @dataclass(frozen=True)
 class State:
-    """The registry at one moment."""
+    """A registered model at one moment."""
 
+    model: str
     decisions: int  # how many were committed
     champion: int | None  # the version that the last of them made it; None: none, or deleted
     aliased: int | None  # the version that has the alias
 
 
-def read_state(*, apply_pending: bool = True, may_be_moved: bool = False) -> State:
-    """Read the registry; first apply the decision of a process that was killed after its commit.
+def read_state(model: str, *, apply_pending: bool = True, may_be_moved: bool = False) -> State:
+    """Read the state of a model; first apply the decision of a process killed after its commit.
 
     Raises:
         PromotionError: if the alias was moved by hand, unless it may be.
     """
     for _ in range(ATTEMPTS):
-        state = _read_state(apply_pending)
+        state = _read_state(model, apply_pending)
         if may_be_moved or state.aliased == state.champion:
             return state
         time.sleep(RETRY_INTERVAL)
     remedy = "delete it"
     if state.champion:
-        remedy = f"`python -m fmnist rollback --to {state.champion}` puts it back"
+        remedy = f"`python -m fmnist rollback{option(model)} --to {state.champion}` puts it back"
     raise PromotionError(
-        f"the alias {CHAMPION} is at version {state.aliased or 'none'}, but the last decision made "
-        f"it {state.champion or 'none'}: was it moved by hand? {remedy}"
+        f"{model}: the alias {CHAMPION} is at version {state.aliased or 'none'}, but the last "
+        f"decision made it {state.champion or 'none'}: was it moved by hand? {remedy}"
     )
 
 
-def _read_state(apply_pending: bool) -> State:
-    aliased = version_of(CHAMPION)
-    log = decision_log.find_decision_log()
+def _read_state(model: str, apply_pending: bool) -> State:
+    aliased = version_of(model, CHAMPION)
+    log = decision_log.find_decision_log(model)
     run_ids = log.run_ids() if log else []
     if log is None or not run_ids:
-        return State(0, None, aliased)
+        return State(model, 0, None, aliased)
     last = decision_log.find_decision(run_ids[-1])
     champion = champion_after(last)
-    if champion and not find_version(champion):
+    if champion and not find_version(model, champion):
         champion = None
     if last.info.status == "RUNNING":  # committed, but not applied yet
         if apply_pending:
             apply(log)
         aliased = champion
-    return State(len(run_ids), champion, aliased)
+    return State(model, len(run_ids), champion, aliased)
 
 
 def commit(
@@ -81,7 +83,7 @@ def commit(
     """
     who, when = resolve_tags().get(MLFLOW_USER, "unknown"), datetime.now(UTC)
     decision = dataclasses.replace(decision, who=who, when=when.isoformat(timespec="seconds"))
-    log = decision_log.open_decision_log(store)
+    log = decision_log.open_decision_log(store, before.model)
     client = mlflow.MlflowClient()
     name = f"{decision.outcome}: {decision.challenger}"[:NAME_LENGTH]
     tags = resolve_tags(_tags(decision))
@@ -126,24 +128,24 @@ def apply(log: DecisionLog) -> None:
     while True:
         latest = mlflow.get_run(log.run_ids()[-1])
         champion = champion_after(latest)
-        if champion and find_version(champion):
-            set_alias(CHAMPION, champion)
+        if champion and find_version(log.model, champion):
+            set_alias(log.model, CHAMPION, champion)
         if log.run_ids()[-1] == latest.info.run_id:
             break
     version = latest.data.tags.get("version")
-    if version and find_version(int(version)):
-        _mark(int(version), latest)
+    if version and find_version(log.model, int(version)):
+        _mark(log.model, int(version), latest)
     mlflow.MlflowClient().set_terminated(latest.info.run_id)
 
 
-def _mark(version: int, decision: Run) -> None:
+def _mark(model: str, version: int, decision: Run) -> None:
     client = mlflow.MlflowClient()
     tags = decision.data.tags
-    client.set_model_version_tag(MODEL, str(version), "decision", decision.info.run_id)
-    client.set_model_version_tag(MODEL, str(version), "outcome", tags["outcome"])
-    challenger, is_promotion = version_of(CHALLENGER), "study" in tags
+    client.set_model_version_tag(model, str(version), "decision", decision.info.run_id)
+    client.set_model_version_tag(model, str(version), "outcome", tags["outcome"])
+    challenger, is_promotion = version_of(model, CHALLENGER), "study" in tags
     if version == champion_after(decision):
         if challenger and (is_promotion or challenger == version):
-            client.delete_registered_model_alias(MODEL, CHALLENGER)
+            client.delete_registered_model_alias(model, CHALLENGER)
     elif is_promotion:
-        set_alias(CHALLENGER, version)
+        set_alias(model, CHALLENGER, version)

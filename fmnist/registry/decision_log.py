@@ -1,4 +1,4 @@
-"""The decision log: all decisions in order, in the tracking store, each based on the last.
+"""The decision log of a registered model: all decisions in order, each based on the last.
 
 MLflow's aliases have no compare-and-set: the last writer wins. A param of a run, however, is
 written once, on every kind of store, even if two processes try at the same moment. So the log is
@@ -11,21 +11,22 @@ from dataclasses import dataclass
 
 import mlflow
 from mlflow.entities import Run
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from fmnist.common.errors import PromotionError
 from fmnist.common.terminal import table
+from fmnist.registry.model_names import option
 from fmnist.tracking.store import Store, find_or_create_experiment, find_run, if_there, search
 
-MODEL = "fmnist"  # the registered model
-EXPERIMENT = f"{MODEL}-decisions"
 DECISION_LOG_TAG = "ledger"  # of the registered model: run id of its log; stores have this name
 
 
 @dataclass(frozen=True)
 class DecisionLog:
-    """The decision log of the registered model."""
+    """The decision log of a registered model."""
 
+    model: str
     run_id: str
     experiment_id: str  # of the log and of the decisions
 
@@ -37,6 +38,12 @@ class DecisionLog:
     def run_ids(self) -> list[str]:
         """Return the run id of each decision, the first one first."""
         return [run_id for _, run_id in sorted(self._entries().items())]
+
+    @property
+    def champion(self) -> int | None:
+        """The version that the last decision made, or left, the champion."""
+        run_ids = self.run_ids()
+        return champion_after(find_decision(run_ids[-1])) if run_ids else None
 
     def append(self, index: int, run_id: str) -> bool:
         """Write entry `index`, counted from 0, unless it exists; tell whether it is `run_id`."""
@@ -63,45 +70,61 @@ def find_decision(run_id: str) -> Run:
     return run
 
 
-def all_decisions() -> list[Run]:
-    """Return the run of each decision, the first one first."""
-    decision_log = find_decision_log()
+def all_decisions(model: str) -> list[Run]:
+    """Return the run of each decision on a model, the first one first."""
+    decision_log = find_decision_log(model)
     return decision_log.decisions() if decision_log else []
 
 
-def find_decision_log() -> DecisionLog | None:
-    """Return the decision log; None if nothing was ever registered.
+def find_decision_log(model: str) -> DecisionLog | None:
+    """Return the decision log of a model; None if nothing was ever registered.
 
     Raises:
         PromotionError: if the registered model was made by something else.
     """
-    model = if_there(mlflow.MlflowClient().get_registered_model, MODEL)
-    if model is None:
+    registered = if_there(mlflow.MlflowClient().get_registered_model, model)
+    if registered is None:
         return None
-    if DECISION_LOG_TAG not in model.tags:
+    if DECISION_LOG_TAG not in registered.tags:
         raise PromotionError(
-            f"registered model {MODEL}: was not made by `python -m fmnist promote`; rename it first"
+            f"registered model {model}: was not made by `python -m fmnist promote`; rename it "
+            "first, or choose another name: --model"
         )
+    return _decision_log(registered)
+
+
+def all_decision_logs() -> list[DecisionLog]:
+    """Return the decision log of each registered model that has one."""
+    registered = list[RegisteredModel]()
+    page: str | None = ""
+    while page is not None:
+        found = mlflow.MlflowClient().search_registered_models(page_token=page or None)
+        registered += found
+        page = found.token or None
+    return [_decision_log(model) for model in registered if DECISION_LOG_TAG in model.tags]
+
+
+def _decision_log(model: RegisteredModel) -> DecisionLog:
     run_id = model.tags[DECISION_LOG_TAG]
-    return DecisionLog(run_id, mlflow.get_run(run_id).info.experiment_id)
+    return DecisionLog(model.name, run_id, mlflow.get_run(run_id).info.experiment_id)
 
 
-def open_decision_log(store: Store) -> DecisionLog:
-    """Return the decision log; create it, and the registered model, if there is none yet."""
-    if decision_log := find_decision_log():
+def open_decision_log(store: Store, model: str) -> DecisionLog:
+    """Return the decision log of a model; create both if there is none yet."""
+    if decision_log := find_decision_log(model):
         return decision_log
     client = mlflow.MlflowClient()
-    experiment = find_or_create_experiment(store.uri, EXPERIMENT)
+    experiment = find_or_create_experiment(store.uri, f"{model}-decisions")
     run_id = client.create_run(experiment, run_name="decision log").info.run_id
     client.set_terminated(run_id)
     try:
         description = "Versions become `champion` by evidence: python -m fmnist promote"
-        client.create_registered_model(MODEL, {DECISION_LOG_TAG: run_id}, description)
+        client.create_registered_model(model, {DECISION_LOG_TAG: run_id}, description)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         client.delete_run(run_id)  # another process was first
-    decision_log = find_decision_log()
+    decision_log = find_decision_log(model)
     assert decision_log is not None
     return decision_log
 
@@ -119,10 +142,17 @@ def champion_after(decision: Run) -> int | None:
     return int(version) if version else None
 
 
+def no_champion(model: str) -> PromotionError:
+    """Return the error that a model has no champion; it names the models that have one."""
+    others = [log.model for log in all_decision_logs() if log.champion]
+    choices = " or ".join(option(other).strip() or "no --model" for other in others)
+    hint = f"; of another model: {choices}" if choices else ""
+    reason = f"there is no champion yet: `python -m fmnist promote` makes one{hint}"
+    return PromotionError(f"{model}: {reason}")
+
+
 def as_table(decisions: Sequence[Run]) -> str:
-    """Return a row for each decision; raise PromotionError if there is none."""
-    if not decisions:
-        raise PromotionError("there was no champion yet: `python -m fmnist promote` makes one")
+    """Return a row for each decision."""
     columns = ["when (UTC)", "decision", "champion", "reason", "by", "record"]
     rows = []
     for run in decisions:

@@ -1,5 +1,6 @@
 """A model from the store, loaded by our own code: the code in the model is not executed."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fmnist.common.errors import ModelError, one_line
 from fmnist.common.startup import importing_tensorflow
 
 LOADER = "fmnist.training.served_model"
+UNKNOWN = re.compile(r"Could not locate (?:class|function) '(\w+)'")
 CODE = PROJECT / "fmnist" / "training" / "served_model.py"
 
 
@@ -29,7 +31,14 @@ def load_pyfunc(folder: Path) -> Any:
         with importing_tensorflow():
             return pyfunc.load_model(str(folder))
     except Exception as error:  # Keras raises many kinds
-        raise ModelError(f"its model cannot be loaded: {one_line(error)[:200]}") from error
+        raise ModelError(f"its model cannot be loaded: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return why Keras cannot load a model; what it does not know, it names at the very end."""
+    if unknown := UNKNOWN.search(str(error)):
+        return f"{unknown[1]} is not of Keras, and only the process that trained it knows it"
+    return one_line(error)[:200]
 
 
 def has_our_code(folder: Path) -> bool:

@@ -3,21 +3,16 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
 from mlflow.entities import LifecycleStage, Run
-from mlflow.models import Model
-from numpy.typing import NDArray
 
 from fmnist.common.errors import ModelError
-from fmnist.config.instantiate import instantiate
-from fmnist.data.datasets import Dataset
 from fmnist.evidence.comparison import METRICS, StudyDesign, Variant
 from fmnist.evidence.predictions import VALIDATION, Predictions, accuracy_by_class
 from fmnist.registry.decision import Check, Evidence
-from fmnist.registry.safe_loading import has_our_code, load_pyfunc
+from fmnist.registry.model_checks import ModelFiles, check_in_fresh_process, until_failure
 from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
 from fmnist.tracking.model import SHOWN, verified
@@ -32,12 +27,7 @@ def validate(uri: str, run_id: str, evidence: Evidence) -> list[Check]:
         FmnistError: if the run's configuration is missing or was tampered with, or if its data set
             cannot be loaded.
     """
-    checks = []
-    for check in _checks(uri, run_id, evidence):
-        checks.append(check)
-        if not check.passed:
-            break
-    return checks
+    return until_failure(_checks(uri, run_id, evidence))
 
 
 def check_seeds(variant: Variant, design: StudyDesign) -> Check:
@@ -70,21 +60,12 @@ def _checks(uri: str, run_id: str, evidence: Evidence) -> Iterator[Check]:
 
 
 def _checks_of_files(folder: Path, run: Run) -> Iterator[Check]:
-    dataset: Dataset = instantiate("data", data_of_run(run))
-    yield _check_data(run, dataset)
-    yield _check_signature(folder, dataset)
+    files = ModelFiles(str(folder), data_of_run(run), run.data.tags[tag.DATA])
     logged = predictions_of(run.info.run_id)
     if logged is None:
         yield Check("predictions", False, f"its run logged no {VALIDATION}")
-        return
-    code = "ours, byte for byte" if has_our_code(folder) else "not ours, and was not executed"
-    model = load_pyfunc(folder)
-    yield _check_predictions(model.get_raw_model(), dataset, logged)
-    answers = model.predict(dataset.validation.images)
-    named = tuple(answers.columns) == dataset.class_names
-    same = named and _same_answers(answers.to_numpy(), logged.probabilities).all()
-    finding = "the same, by name of class" if same else "other answers"
-    yield Check("answers", bool(same), f"{finding}; the code in the model is {code}")
+    else:
+        yield from check_in_fresh_process(files, logged)
 
 
 def predictions_of(run_id: str) -> Predictions | None:
@@ -99,48 +80,6 @@ def _check_metric(run: Run, metric: str) -> Check:
     if logged == metric:
         return Check("chosen by", True, f"{metric}, which is the logged model's")
     return Check("chosen by", False, f"{metric} decided, but the logged model's is {logged}")
-
-
-def _check_data(run: Run, dataset: Dataset) -> Check:
-    expected = run.data.tags[tag.DATA]
-    finding = f"{dataset.name}, fingerprint {expected}"
-    if dataset.fingerprint != expected:
-        finding = f"it was trained on other data: {finding}, but here it is {dataset.fingerprint}"
-    return Check("data", dataset.fingerprint == expected, finding)
-
-
-def _check_signature(folder: Path, dataset: Dataset) -> Check:
-    signature = Model.load(str(folder)).signature
-    inputs = [(str(t.type), tuple(t.shape)) for t in signature.inputs.inputs] if signature else []
-    passed = inputs == [("uint8", (-1, *dataset.image_shape))]
-    finding = f"takes {inputs[0][0]} {inputs[0][1]}" if inputs else "has none"
-    return Check("signature", passed, finding)
-
-
-def _check_predictions(model: Any, dataset: Dataset, logged: Predictions) -> Check:
-    from fmnist.training import evaluation  # TensorFlow takes seconds to import
-
-    probabilities = evaluation.predict(model, dataset.validation)
-    images = len(probabilities)
-    if not np.array_equal(dataset.validation.labels, logged.labels):
-        return Check("predictions", False, "those it logged are of other images")
-    if np.array_equal(probabilities, logged.probabilities):
-        return Check("predictions", True, f"for {images} validation images the same, bit for bit")
-    differing = images - _same_answers(probabilities, logged.probabilities).sum()
-    if differing:
-        finding = f"for {differing} of {images} validation images other than when it was trained"
-        return Check("predictions", False, finding)
-    largest = np.abs(probabilities - logged.probabilities).max()
-    finding = f"for {images} validation images the same but for rounding, {largest:.0e} at most"
-    return Check("predictions", True, finding)
-
-
-def _same_answers(first: NDArray[np.float32], second: NDArray[np.float32]) -> Any:
-    """Tell for which images (n,) two answers (n, classes) differ by rounding at most.
-
-    Sums are rounded otherwise with another number of threads, or on another processor.
-    """
-    return np.all(np.isclose(first, second, rtol=1e-3, atol=1e-5), axis=1)
 
 
 def _check_classes(

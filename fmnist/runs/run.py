@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from fmnist.common.errors import ConfigError
 from fmnist.common.exits import sigterm_raises
 from fmnist.common.startup import importing_tensorflow
-from fmnist.common.terminal import table
 from fmnist.config.instantiate import instantiate
-from fmnist.config.schema import SCORES, Config
+from fmnist.config.schema import Config
 from fmnist.data.datasets import Dataset
 from fmnist.evidence.predictions import VALIDATION, Predictions
-from fmnist.runs import resume
+from fmnist.runs import closing_lines, resume
 from fmnist.tracking import run_log, tag
 from fmnist.tracking.job_context import JobContext
 from fmnist.tracking.model import log_model
@@ -167,10 +166,10 @@ def train_and_record(inputs: RunInputs, pruner: "Pruner | None") -> TrainedRun:
         seconds = time.perf_counter() - started
         seconds += sum(fitted.history.get("epoch_seconds", [])[:done])
         result = score(tracked.run_id, prepared, fitted, seconds)
-        log.info("\n%s\n", score_table(result))
+        log.info("\n%s\n", closing_lines.scores(result, inputs.config))
         tracked.queue.call(partial(record, result, inputs.dataset))
     state.remove(folder)
-    log.info(inputs.store.look_at(tracked.run))
+    log.info(closing_lines.next_commands(inputs, tracked.run))
     return result
 
 
@@ -229,14 +228,3 @@ def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
             dataset.validation.images, labels, predictions.probabilities, names
         ),
     }
-
-
-def score_table(result: TrainedRun) -> str:
-    """Return the scores of the best and the last weights."""
-    epochs = {"best": result.scores.get("best_epoch"), "last": len(result.history["loss"])}
-    rows = [
-        [f"{weights} (epoch {epoch})", *(result.scores[f"{weights}_{name}"] for name in SCORES)]
-        for weights, epoch in epochs.items()
-        if epoch
-    ]
-    return table(["weights", *SCORES], rows)

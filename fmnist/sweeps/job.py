@@ -33,7 +33,11 @@ class Job:
 
 
 def single_run() -> Job:
-    """Return the job of a command that is no sweep."""
+    """Return the job of a command that is no sweep; warn if it names what to sweep."""
+    hydra = HydraConfig.get()
+    if params := hydra.sweeper.get("params"):
+        name = hydra.runtime.choices.get("experiment") or "hydra.sweeper.params"
+        log.warning("%s: one network is trained; its study of %s needs -m", name, ", ".join(params))
     return Job(_context())
 
 

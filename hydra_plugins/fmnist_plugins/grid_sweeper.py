@@ -1,6 +1,7 @@
 """A grid: one job for each combination of the values that are listed."""
 
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,14 @@ from omegaconf import DictConfig
 
 from fmnist.common.errors import ConfigError
 from fmnist.config.schema import Study
-from fmnist.sweeps.overrides import MAX_JOBS, Overrides, listed_values, parsed_seeds, swept
+from fmnist.sweeps.overrides import (
+    MAX_JOBS,
+    Overrides,
+    listed_values,
+    parsed_seeds,
+    parsed_value,
+    swept,
+)
 from fmnist.sweeps.study_sweeper import StudySweeper
 
 if TYPE_CHECKING:
@@ -35,9 +43,11 @@ class GridSweeper(StudySweeper):
                 f"{', '.join(values)}: more than {MAX_JOBS:,} jobs; that is the maximum"
             )
         seeds = parsed_seeds(values.pop("seed", [self.config.seed]))
-        models = values.get("model", [])
-        if study.baseline not in (None, *models) and list(values) == ["model"]:
-            raise ConfigError(f"study.baseline={study.baseline}: choose one of {', '.join(models)}")
+        if study.baseline is not None:
+            chosen = self.config.hydra.runtime.choices.model
+            if "model" in overrides and "model" not in values:
+                chosen = str(overrides["model"].value())
+            _check_baseline(study.baseline, values or {"model": [chosen]})
         self.jobs = _combinations(overrides)
         return StudyDesign(
             study.question,
@@ -55,6 +65,26 @@ class GridSweeper(StudySweeper):
         for first in range(0, len(self.jobs), size):
             for job in self.launcher.launch(self.jobs[first : first + size], first):
                 _ = job.return_value  # raises the error of a job that failed
+
+
+def _check_baseline(baseline: str, values: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a baseline that is none of the variants, before anything is trained."""
+    from fmnist.evidence.pooling import variant_name
+
+    def names(options: Iterable[Iterable[str]]) -> Iterator[str]:
+        keys = tuple(values)
+        return (variant_name(dict(zip(keys, row, strict=True)), keys) for row in product(*options))
+
+    if baseline not in names(map(_spellings, values.values())):
+        choices = ", ".join(names(values.values()))
+        raise ConfigError(f"study.baseline={baseline}: choose one of {choices}")
+
+
+def _spellings(values: Sequence[str]) -> set[str]:
+    """Return the values as typed and as a run may record them: 0.01 for 1e-2, True for true."""
+    parsed = [parsed_value(value) for value in values]
+    numbers = [float(value) for value in parsed if isinstance(value, int | float)]
+    return {*values, *map(str, parsed), *map(str, numbers)}
 
 
 def _combinations(overrides: Overrides) -> list[list[str]]:

@@ -77,7 +77,7 @@ def test_what_a_killed_process_left_is_found_and_fixed(tmp_path, monkeypatch, ch
         StudyDesign("?"),
         studies.Sweep("sweep", str(tmp_path / "s"), "python train.py -m", None, 1),
     )
-    ledger = open_decision_log(store)
+    ledger = open_decision_log(store, "fmnist-digits")
     long_ago = int(1000 * (time.time() - 3600))
     proposed = client.create_run(ledger.experiment_id, start_time=long_ago, run_name="proposed: x")
     killed = client.create_run(experiment_id)

@@ -50,7 +50,10 @@ ATTACKS = [
         "callbacks.x._target_=builtins.exec: is not a keras.callbacks.Callback",
     ),
     (f"'data.dir={{_target_:os.system,command:{TOUCH}}}'", "data.dir: "),
-    (f"'optimizer.learning_rate={{_target_:os.system,command:{TOUCH}}}'", "learning_rate: "),
+    (
+        f"'optimizer.learning_rate={{_target_:os.system,command:{TOUCH}}}'",
+        "learning_rate._target_=os.system: is",
+    ),
     (
         f"'+optimizer.weight_decay={{_target_:os.system,command:{TOUCH}}}'",
         "optimizer.weight_decay._target_=os.system: is not a keras.optimizers.schedules.",

@@ -81,6 +81,20 @@ def test_optimizers_are_built_with_their_values(config, optimizer, expected):
     assert {key: settings[key] for key in expected} == pytest.approx(expected)
 
 
+def test_an_optimizer_takes_the_place_of_another(config):
+    other = config("optimizer._target_=keras.optimizers.RMSprop", "optimizer.momentum=0.5")
+    built = instantiate("optimizer", other.optimizer)  # which has no nesterov
+    assert isinstance(built, keras.optimizers.RMSprop) and built.momentum == 0.5
+
+
+def test_a_learning_rate_may_be_a_schedule(config):
+    schedule = "{_target_:keras.optimizers.schedules.CosineDecay,initial_learning_rate:0.1,"
+    built = config(f"optimizer.learning_rate={schedule}decay_steps:80}}")
+    [rate] = [float(instantiate("optimizer", built.optimizer).learning_rate)]
+    assert rate == pytest.approx(0.1)
+    assert built.params()["optimizer.learning_rate.decay_steps"] == 80
+
+
 def test_callbacks_can_be_overridden_removed_and_joined(config):
     callbacks = config(
         "callbacks.early_stopping.patience=3",
@@ -124,10 +138,13 @@ def test_callbacks_can_be_overridden_removed_and_joined(config):
         ("model.normalization=layer", "model.normalization: Invalid value 'layer', expected"),
         ("model.activation=rellu", "model.activation: Invalid value 'rellu', expected one of"),
         ("model.initializer=ones", "model.initializer: Invalid value 'ones', expected one of"),
-        ("optimizer.learning_rate=0", "optimizer.learning_rate=0.0: must be above 0"),
+        ("optimizer.learning_rate=0", "optimizer.learning_rate=0: must be above 0"),
         ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan: must be above 0"),
         ("optimizer.learning_rate=inf", "optimizer.learning_rate=inf: must be above 0"),
-        ("optimizer.learning_rate=fast", "optimizer.learning_rate: Value 'fast' of type 'str'"),
+        (
+            "optimizer.learning_rate=fast",
+            "learning_rate=fast: must be a number, or have a _target_",
+        ),
         ("optimizer.momentum=2", "optimizer.momentum=2.0: must be at least 0 and at most 1"),
         ("optimizer.nesterov=maybe", "optimizer.nesterov: Value 'maybe' is not a valid bool"),
         ("+callbacks.checkpoint.threshold=nan", "threshold=nan: must be a finite number"),
@@ -162,7 +179,12 @@ def test_a_bad_value_is_named_in_one_line(config, overrides, message):
             {"_target_": "keras.callbacks.Nothing"},
             "callbacks.x._target_=keras.callbacks.Nothing: ",
         ),
-        ("optimizer", {"_target_": "keras.optimizers.SGD", "speed": 1}, "optimizer: "),
+        ("optimizer", {"_target_": "keras.optimizers.SGD", "speed": 1}, "optimizer.speed=1: keras"),
+        (
+            "optimizer",
+            {"_target_": "keras.optimizers.Adam", "momentum": 0.9},
+            "optimizer.momentum=0.9: keras.optimizers.Adam takes no such argument",
+        ),
         ("optimizer", {"_target_": "keras.optimizers.SGD", "momentum": "x"}, "optimizer: "),
         (
             "optimizer",

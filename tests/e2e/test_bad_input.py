@@ -202,7 +202,7 @@ COMMANDS = [
     (f"compare --filter '{'(' * 50_000}'", "filter ((((", "EMPTY"),
     ("serve --port TAKEN", "127.0.0.1:TAKEN: [Errno 98] Address already in use", "EMPTY"),
     ("reproduce RUN --checkout", "RUN: recorded no commit to check out", "USED"),
-    ("predict -", "-: is not a PNG, JPEG or .npy file", "USED"),
+    ("predict -", "-: is not a PNG, JPEG, WebP, GIF or .npy file", "USED"),
 ]
 
 
@@ -236,7 +236,7 @@ CLAIMING = npy("{'descr': '|u1', 'fortran_order': False, 'shape': (127551020, 28
 EVALUATED = npy("__import__('os').system('touch HERE/canary')")
 PREDICTIONS = [
     ("x.npy", npy_of_objects, "HERE/x.npy: is not a readable array"),
-    ("x.npy", pickled, "HERE/x.npy: is not a PNG, JPEG or .npy file"),
+    ("x.npy", pickled, "HERE/x.npy: is not a PNG, JPEG, WebP, GIF or .npy file"),
     ("x.npy", written("x.npy", CLAIMING), "is not a readable array"),
     ("x.npy", written("x.npy", EVALUATED), "is not a readable array"),
     ("x.png", written("x.png", png(100_000, 100_000, b"")), "has more than 50,000,000 pixels"),

@@ -23,11 +23,14 @@ from fmnist.common.errors import ImageError, PromotionError, TrackingError
 from fmnist.data.datasets import digits
 from fmnist.inference import server
 from fmnist.registry import versions
+from fmnist.registry.answering import load_champion
 from fmnist.tracking import model as tracked_model
 from fmnist.tracking import studies
 from fmnist.tracking.store import Store
 
 PORT = 5172
+MODEL = "fmnist-digits"  # of digits in the experiment fmnist
+OF_DIGITS = ("--model", MODEL)
 IMAGES = digits(300, 297).test.images
 
 
@@ -85,22 +88,26 @@ def test_promote_prints_the_decision(uri, capsys):
     assert "| challenger | 0.01    | 1       |" in printed
     assert printed.endswith("0.01 (version 1) is the champion now, without evidence: nothing was "
                             "compared.\n")  # fmt: skip
-    main(["history"])
+    main(["history", *OF_DIGITS])
     assert "| promoted | version 1 | 0.01 (version 1) is the cham" in capsys.readouterr().out
 
 
 def test_predict_names_classes(uri, tmp_path, capsys):
     Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
     np.save(tmp_path / "b.npy", IMAGES[:2])
-    main(["predict", str(tmp_path)])
+    main(["predict", str(tmp_path), *OF_DIGITS])
     printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == ["fmnist-digits, version 1, trained on digits", ""]
+    del printed[:2]
     assert printed[0].startswith("| image")
     names = [line.split("|")[1].strip().removeprefix(f"{tmp_path}/") for line in printed[2:]]
     assert names == ["a.png", "b.npy[0]", "b.npy[1]"]
-    main(["predict", str(tmp_path), "--json"])
+    main(["predict", str(tmp_path), "--json", *OF_DIGITS])
     printed = json.loads(capsys.readouterr().out)
-    expected = mlflow.keras.load_model("models:/fmnist@champion").predict(IMAGES[:2], verbose=0)
-    assert printed["model"] == "models:/fmnist/1"
+    expected = mlflow.keras.load_model("models:/fmnist-digits@champion").predict(
+        IMAGES[:2], verbose=0
+    )
+    assert (printed["model"], printed["data_set"]) == ("models:/fmnist-digits/1", "digits")
     for answer, row in zip(printed["answers"], expected[[0, 0, 1]], strict=True):
         assert answer["class"] == str(row.argmax())
         assert list(answer["probabilities"]) == list("0123456789")
@@ -110,15 +117,15 @@ def test_predict_names_classes(uri, tmp_path, capsys):
 def test_predict_goes_on_after_a_file_that_is_no_image(uri, tmp_path, capsys):
     Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no image")
-    with pytest.raises(ImageError, match=r"b.png: is not a PNG, JPEG or .npy file"):
-        main(["predict", str(tmp_path)])
+    with pytest.raises(ImageError, match=r"b.png: is not a PNG, JPEG, WebP, GIF or .npy file"):
+        main(["predict", str(tmp_path), *OF_DIGITS])
     assert f"{tmp_path}/a.png" in capsys.readouterr().out
 
 
 def test_predict_draws_what_the_model_saw(uri, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fmnist.inference.predict.PICTURE", tmp_path / "outputs" / "predict.png")
     np.save(tmp_path / "many.npy", IMAGES[:5])
-    main(["predict", str(tmp_path / "many.npy"), "--show", "--no-browser"])
+    main(["predict", str(tmp_path / "many.npy"), "--show", "--no-browser", *OF_DIGITS])
     assert capsys.readouterr().err.strip() == (tmp_path / "outputs" / "predict.png").as_uri()
     assert min(Image.open(tmp_path / "outputs" / "predict.png").size) > 500
 
@@ -211,11 +218,13 @@ def answers_until_version_2(client: int) -> list[tuple[str, float]]:
 
 
 def test_the_served_champion(uri, capsys):
-    with serving(uri, "fmnist", "serve") as process:
+    with serving(uri, "fmnist", "serve", *OF_DIGITS) as process:
         status, content, headers = post({"inputs": IMAGES[:3].tolist()})
         assert (status, headers["model-version"]) == (200, "1")
+        assert headers["model"] == "models:/fmnist-digits/1"
+        assert headers["model-data-set"] == "digits"
         answers = json.loads(content)["predictions"]
-        model = mlflow.pyfunc.load_model("models:/fmnist@champion")
+        model = mlflow.pyfunc.load_model("models:/fmnist-digits@champion")
         assert [list(answer) for answer in answers] == [list("0123456789")] * 3
         given = [list(answer.values()) for answer in answers]
         np.testing.assert_allclose(given, model.predict(IMAGES[:3]).to_numpy(), rtol=1e-4)
@@ -235,7 +244,7 @@ def test_the_served_champion(uri, capsys):
             seen = [
                 pair for pairs in clients.map(answers_until_version_2, range(4)) for pair in pairs
             ]
-        expected |= {"2": first_answer(mlflow.pyfunc.load_model("models:/fmnist@champion"))}
+        expected |= {"2": first_answer(mlflow.pyfunc.load_model("models:/fmnist-digits@champion"))}
         assert {version for version, _ in seen} == {"1", "2"}
         for version, probability in seen:
             assert probability == pytest.approx(expected[version], rel=1e-4)
@@ -244,9 +253,9 @@ def test_the_served_champion(uri, capsys):
 
 def test_mlflow_serves_it_from_another_folder(uri, folder, tmp_path):
     example = mlflow.artifacts.download_artifacts(
-        "models:/fmnist@champion/serving_input_example.json", dst_path=str(tmp_path)
+        "models:/fmnist-digits@champion/serving_input_example.json", dst_path=str(tmp_path)
     )
-    command = ["mlflow", "models", "serve", "-m", "models:/fmnist@champion"]
+    command = ["mlflow", "models", "serve", "-m", "models:/fmnist-digits@champion"]
     with serving(uri, *command, "--env-manager", "local", cwd=tmp_path):
         status, content, _ = post(Path(example).read_bytes())
     assert status == 200
@@ -258,17 +267,19 @@ def test_an_altered_champion_is_not_used(uri, folder):
         with model.open("ab") as file:
             file.write(b"x")
     for command in (["predict", "x.png"], ["serve"]):
-        with pytest.raises(PromotionError, match="version 2: its model was altered"):
-            main(command)
+        with pytest.raises(PromotionError, match="version 2 of fmnist-digits: its model was alt"):
+            main([*command, *OF_DIGITS])
 
 
 def test_a_server_goes_on_if_the_new_champion_cannot_be_loaded(uri, capsys, monkeypatch):
-    expected = versions.version_at(2).tags["model.digest"]
+    expected = versions.version_at(MODEL, 2).tags["model.digest"]
     monkeypatch.setattr(tracked_model, "digest", lambda folder: expected)
-    champion = server.Champion()
+    champion = server.ServedModel(lambda: load_champion(MODEL))
     monkeypatch.undo()
     champion.reload()
     error = capsys.readouterr().err
-    assert error.startswith("error: version 2: its model was altered: SHA-256 ")
-    assert error.endswith("when it was trained; still serving version 2\n")
-    assert champion.current[0] == 2
+    assert error.startswith("error: version 2 of fmnist-digits: its model was altered: SHA-256 ")
+    assert error.endswith(
+        "when it was trained; still serving fmnist-digits, version 2, trained on digits\n"
+    )
+    assert champion.current.version == 2

@@ -28,7 +28,8 @@ from deploy import users
 from fmnist.cli.main import main
 from fmnist.common.errors import ConfigError
 from fmnist.config.schema import EPOCH_METRICS, SCORES
-from fmnist.registry.decision_log import MODEL, find_decision_log
+from fmnist.registry.decision_log import find_decision_log
+from fmnist.registry.model_names import DEFAULT
 from fmnist.registry.versions import CHAMPION, version_of
 from fmnist.tracking import store, tag
 from fmnist.tracking.model import verified
@@ -183,7 +184,7 @@ def champions(team, studies) -> None:
     with pytest.MonkeyPatch.context() as environment, redirect_stdout(printed):
         become(team, "promoter", environment)
         for done in studies:
-            main(["promote", study_of(done), "--first"])
+            main(["promote", study_of(done), "--first", "--model", DEFAULT])
     team.printed.append(printed.getvalue())
 
 
@@ -325,9 +326,9 @@ def test_users_are_added_once_with_known_roles_by_an_admin(as_user, name, argume
 
 def test_a_reader_reads_and_cannot_move_the_alias(team, studies, champions, as_user):
     as_user("reader")
-    assert version_of(CHAMPION) == 2
+    assert version_of(DEFAULT, CHAMPION) == 2
     runs = len(all_runs())
-    promote = ["promote", study_of(studies[0]), "--first"]
+    promote = ["promote", study_of(studies[0]), "--first", "--model", DEFAULT]
     commands = (["history"], ["compare"], ["ui", "--no-browser"], promote, ["rollback"])
     reader = team.credentials("reader")
     history, compared, shown, *refused = (team.type("-m", "fmnist", *c, **reader) for c in commands)
@@ -342,12 +343,12 @@ def test_a_reader_reads_and_cannot_move_the_alias(team, studies, champions, as_u
         as_user(name)
         client = mlflow.MlflowClient()
         with pytest.raises(MlflowException, match="error code 403"):
-            client.set_registered_model_alias(MODEL, CHAMPION, "1")
+            client.set_registered_model_alias(DEFAULT, CHAMPION, "1")
         with pytest.raises(MlflowException, match="error code 403"):
-            client.delete_registered_model_alias(MODEL, CHAMPION)
+            client.delete_registered_model_alias(DEFAULT, CHAMPION)
         with pytest.raises(MlflowException, match="error code 403"):
-            find_decision_log().append(2, "forged")
-    assert version_of(CHAMPION) == 2 and len(all_runs()) == runs
+            find_decision_log(DEFAULT).append(2, "forged")
+    assert version_of(DEFAULT, CHAMPION) == 2 and len(all_runs()) == runs
 
 
 def test_a_failed_request_does_not_tell_the_password_of_the_uri(team, as_user, monkeypatch):

@@ -68,9 +68,37 @@ def test_transparent_is_white_and_a_turned_photograph_is_turned_back(tmp_path):
     assert np.abs(upright.astype(int) - flat).mean() < 5
 
 
-def test_an_empty_picture_is_black(tmp_path):
-    blank = np.full((50, 80), 255, np.uint8)
-    assert not preprocessing.read(saved(tmp_path, blank), SHAPE).any()
+@pytest.mark.parametrize("shape", [(50, 80), (50, 80, 4), SHAPE])
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_picture_that_shows_nothing_is_refused(tmp_path, shape, value):
+    with pytest.raises(ImageError, match=r"image\.png: shows nothing: it is of one colour"):
+        preprocessing.read(saved(tmp_path, np.full(shape, value, np.uint8)), SHAPE)
+
+
+def test_what_is_bright_and_on_transparent_ground_is_seen(tmp_path):
+    """As a shop's picture of a white shirt."""
+    grey = photograph()
+    white = np.full_like(grey, 250)
+    alpha = np.where(grey == 255, 0, 255).astype(np.uint8)
+    [seen] = preprocessing.read(saved(tmp_path, np.dstack([white, white, white, alpha])), SHAPE)
+    assert seen[14, 14] > 200 and seen[14, 0] == 0
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_picture_of_16_bits_may_use_few_of_them(tmp_path, bits):
+    grey = photograph()
+    [expected] = preprocessing.read(saved(tmp_path, grey), SHAPE)
+    wide = grey.astype(np.uint16) << (bits - 8)
+    [seen] = preprocessing.read(saved(tmp_path, wide, "wide.png"), SHAPE)
+    np.testing.assert_array_equal(seen, expected)
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.gif", "a.png", "webp.jpg"])
+def test_formats_are_known_by_their_content(tmp_path, name):
+    [expected] = preprocessing.read(saved(tmp_path, photograph()), SHAPE)
+    kind = {"webp.jpg": {"format": "WEBP", "lossless": True}, "a.webp": {"lossless": True}}
+    [seen] = preprocessing.read(saved(tmp_path, photograph(), name, **kind.get(name, {})), SHAPE)
+    assert np.abs(seen.astype(int) - expected).mean() < 1
 
 
 def test_arrays_are_taken_as_they_are(tmp_path):
@@ -89,10 +117,18 @@ def test_standard_input(tmp_path, monkeypatch):
 def test_a_folder_stands_for_its_images(tmp_path):
     names = [saved(tmp_path, BOOT, name) for name in ("b.png", "a.JPG")]
     (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "._b.png").write_bytes(b"\0\x05\x16\x07 of macOS")
     assert preprocessing.files_of([str(tmp_path), "-"]) == [*sorted(names), "-"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match=r"empty: no \.png, .* in this folder"):
+    with pytest.raises(ImageError, match=r"empty: no picture and no \.npy in this folder"):
         preprocessing.files_of([str(tmp_path / "empty")])
+
+
+def test_a_folder_is_sorted_as_people_count(tmp_path):
+    for name in ("test10.png", "test2.png", "test1.webp", "b.gif", "x.heic", "test2.npy"):
+        (tmp_path / name).touch()
+    names = [file.removeprefix(f"{tmp_path}/") for file in preprocessing.files_of([str(tmp_path)])]
+    assert names == ["b.gif", "test1.webp", "test2.npy", "test2.png", "test10.png", "x.heic"]
 
 
 def bomb() -> bytes:
@@ -119,8 +155,12 @@ def png() -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not a PNG, JPEG or .npy file"),
-        (b"GIF89a", "is not a PNG, JPEG or .npy file"),
+        (b"", "file: is empty"),
+        (b"words", "file: is not a PNG, JPEG, WebP, GIF or .npy file"),
+        (b"\0\0\0\x18ftypheic", "file: is a HEIC picture, not a PNG, JPEG, WebP, GIF or .npy file"),
+        (b"\0\x05\x16\x07\0", "is a file of macOS beside the real one, not a PNG"),
+        (b"\n<!DOCTYPE html><html>", "is a web page, not a PNG"),
+        (b"<?xml version='1.0'?>\n<svg width='1'>", "is an SVG drawing, not a PNG"),
         (png()[:60], "is damaged: "),
         (bomb(), "has more than "),
         (npy(BOOT.astype(float)), r"is \(28, 28\) float64, must be \(n, 28, 28\) uint8"),

@@ -13,14 +13,16 @@ from mlflow.store.db.base_sql_model import Base
 from sqlalchemy import create_engine
 
 from commands import processes
-from conftest import copy_store
+from conftest import check_here, copy_store
 from fmnist.config import schema
-from fmnist.registry import promotion, versions
+from fmnist.registry import promotion, validation, versions
 from fmnist.registry.decision import Outcome
-from fmnist.registry.decision_log import MODEL, find_decision_log, open_decision_log
+from fmnist.registry.decision_log import find_decision_log, open_decision_log
 from fmnist.tracking import studies
 from fmnist.tracking.store import Store
 
+MODEL = "fmnist-digits"  # of digits in the experiment fmnist
+pytestmark = pytest.mark.usefixtures("checks_in_this_process")
 WRITES = (
     *("create_run", "log_text", "log_param", "set_terminated", "set_registered_model_alias"),
     *("create_model_version", "set_model_version_tag", "update_model_version", "set_tag"),
@@ -41,6 +43,7 @@ def promote(uri: str, index: int, first: bool = False):
 
 def promote_at_once(uri: str, index: int, barrier: Barrier) -> None:
     """Promote, but commit the first decision only when the other process has decided, too."""
+    validation.check_in_fresh_process = check_here
     commit = promotion.commit
     waited = []
 
@@ -56,6 +59,7 @@ def promote_at_once(uri: str, index: int, barrier: Barrier) -> None:
 
 def register_at_once(uri: str, index: int, barrier: Barrier) -> None:
     """Promote, but register a version only when the other process is about to, too."""
+    validation.check_in_fresh_process = check_here
     create = mlflow.MlflowClient.create_model_version
 
     def late(*arguments, **options):
@@ -68,6 +72,7 @@ def register_at_once(uri: str, index: int, barrier: Barrier) -> None:
 
 def promote_and_die(uri: str, index: int, before: int) -> None:
     """Promote, and be killed before the write of that number, counted from 1."""
+    validation.check_in_fresh_process = check_here
     number = count(1)
 
     def deadly(write):
@@ -84,7 +89,7 @@ def promote_and_die(uri: str, index: int, before: int) -> None:
 
 
 def champion() -> int:
-    return versions.version_of("champion")
+    return versions.version_of(MODEL, "champion")
 
 
 def all_versions() -> list[int]:
@@ -94,7 +99,7 @@ def all_versions() -> list[int]:
 
 def decisions() -> list[tuple[str, str | None, str | None]]:
     """Return of each decision the outcome and the champion before and after."""
-    tags = [run.data.tags for run in find_decision_log().decisions()]
+    tags = [run.data.tags for run in find_decision_log(MODEL).decisions()]
     return [(tag["outcome"], tag.get("replaced"), tag.get("champion")) for tag in tags]
 
 
@@ -113,9 +118,11 @@ def two_at_once(uri: str) -> None:
     assert second[:2] == ("promoted", "1")
     assert third[1] == second[2]  # it was decided against the champion that it names
     assert third[2] == str(champion())
-    best = mlflow.get_run(versions.run_id_of(champion())).data.params["optimizer.learning_rate"]
+    best = mlflow.get_run(versions.run_id_of(MODEL, champion())).data.params[
+        "optimizer.learning_rate"
+    ]
     assert best == "0.1"
-    experiment = find_decision_log().experiment_id
+    experiment = find_decision_log(MODEL).experiment_id
     runs = mlflow.search_runs([experiment], "tags.outcome LIKE '%'", output_format="list")
     assert sorted(run.info.status for run in runs) == ["FINISHED"] * 3 + ["KILLED"]
     assert [run.info.status for run in runs if run.data.tags["outcome"] == "stale"] == ["KILLED"]
@@ -147,7 +154,7 @@ def copy_rows(uri: str, target: str) -> None:
 
 def test_the_same_promotion_twice_at_once_makes_one_version(copied_rates):
     uri = f"sqlite:///{copied_rates}/mlflow.db"
-    open_decision_log(Store(uri, "1"))
+    open_decision_log(Store(uri, "1"), MODEL)
     barrier = processes.Barrier(2)
     racing = [processes.Process(target=register_at_once, args=(uri, 1, barrier)) for _ in range(2)]
     for process in racing:
@@ -185,11 +192,11 @@ def test_a_promotion_killed_between_any_two_steps_is_finished_by_the_next(copied
             assert mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
             again = promote(uri, 2)
             assert champion() == 2 and all_versions() == [1, 2]
-            runs = find_decision_log().decisions()
+            runs = find_decision_log(MODEL).decisions()
             promoted = [run for run in runs if run.data.tags["outcome"] == "promoted"]
             assert [run.data.tags["version"] for run in promoted] == ["1", "2"]
             assert {run.info.status for run in runs} == {"FINISHED"}
-            tags = versions.find_version(2).tags
+            tags = versions.find_version(MODEL, 2).tags
             assert (tags["outcome"], tags["decision"]) == ("promoted", promoted[1].info.run_id)
             assert again.outcome is (Outcome.promoted if len(runs) == 2 else Outcome.kept)
     assert statuses == [-signal.SIGKILL] * WRITES_OF_A_PROMOTION + [0]
@@ -199,14 +206,14 @@ def test_a_promotion_killed_between_any_two_steps_is_finished_by_the_next(copied
 
 def test_an_entry_is_written_once(copied_rates):
     opened = Store(f"sqlite:///{copied_rates}/mlflow.db", "1")
-    log = open_decision_log(opened)
-    assert open_decision_log(opened) == log
+    log = open_decision_log(opened, MODEL)
+    assert open_decision_log(opened, MODEL) == log
     assert log.append(0, "a") and log.append(0, "a")
     assert not log.append(0, "b")
 
 
 def test_a_write_that_fails_is_no_decision(copied_rates):
-    log = open_decision_log(Store(f"sqlite:///{copied_rates}/mlflow.db", "1"))
+    log = open_decision_log(Store(f"sqlite:///{copied_rates}/mlflow.db", "1"), MODEL)
     mlflow.MlflowClient().delete_run(log.run_id)
     with pytest.raises(mlflow.MlflowException):
         log.append(0, "a")

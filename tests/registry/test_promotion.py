@@ -20,14 +20,17 @@ from fmnist.common.errors import ConfigError, PromotionError, TrackingError
 from fmnist.config import schema
 from fmnist.config.schema import Promotion
 from fmnist.registry import promotion, versions
+from fmnist.registry.answering import load_champion, load_run
 from fmnist.registry.decision import Evidence, Outcome
-from fmnist.registry.decision_log import EXPERIMENT, MODEL, find_decision_log, open_decision_log
+from fmnist.registry.decision_log import find_decision_log, open_decision_log
 from fmnist.registry.rollback import rollback
 from fmnist.registry.validation import predictions_of, validate
 from fmnist.tracking import studies, study_runs, tag
 from fmnist.tracking.model import digest
 from fmnist.tracking.store import Store
 
+MODEL = "fmnist-digits"  # of digits in the experiment fmnist
+pytestmark = pytest.mark.usefixtures("checks_in_this_process")
 CRITERIA = Promotion(min_effect=0.005, alpha=0.05, max_class_drop=0.15)
 
 
@@ -67,7 +70,7 @@ def runs_at(rate: str) -> list[Run]:
 
 
 def run_of(version: int):
-    return mlflow.get_run(versions.run_id_of(version))
+    return mlflow.get_run(versions.run_id_of(MODEL, version))
 
 
 def test_champions_follow_one_another_on_evidence(store):
@@ -97,6 +100,7 @@ def test_champions_follow_one_another_on_evidence(store):
     assert tags == {
         "outcome": "promoted",
         "decision": second.record,
+        "data_set": "digits",
         "variant": "0.1",
         "seed": run_of(2).data.params["seed"],
         "val_accuracy": str(max(accuracies)),
@@ -111,7 +115,7 @@ def test_champions_follow_one_another_on_evidence(store):
 
 def test_the_record_has_all_that_the_decision_rests_on(store):
     decision = promote(store, 0)
-    [record] = find_decision_log().decisions()
+    [record] = find_decision_log(MODEL).decisions()
     assert record.info.status == "FINISHED"
     folder = Path(mlflow.artifacts.download_artifacts(run_id=record.info.run_id))
     kept = json.loads((folder / "decision.json").read_text())
@@ -175,7 +179,7 @@ def test_a_dry_run_changes_nothing(store):
     assert decision.outcome is Outcome.promoted and decision.challenger.version is None
     assert all(check.passed for check in decision.checks)
     assert not client().search_registered_models()
-    assert client().get_experiment_by_name(EXPERIMENT) is None
+    assert client().get_experiment_by_name(f"{MODEL}-decisions") is None
     promote(store, 0)
     before = aliases(), all_versions()
     assert promote(store, 1, dry_run=True).outcome is Outcome.promoted
@@ -236,7 +240,7 @@ def test_predictions_may_differ_by_what_other_threads_round(store):
     promote(store, 0)
     promote(store, 1)
     other_predictions(run_of(1), 2**-20)
-    decision = rollback(store, None, "to see")
+    decision = rollback(store, MODEL, None, "to see")
     assert decision.outcome is Outcome.restored
     [check] = [check for check in decision.checks if check.name == "predictions"]
     assert check.found == "for 300 validation images the same but for rounding, 1e-06 at most"
@@ -248,7 +252,7 @@ def test_a_spoilt_model_is_refused(store, spoil, reason, capsys):
     promote(store, 1)
     # As a challenger that was deleted is not found at all, all are spoilt as earlier champions ...
     spoil(run_of(1))
-    decision = rollback(store, None, "to see")
+    decision = rollback(store, MODEL, None, "to see")
     assert decision.outcome is Outcome.refused and decision.champion == 2
     assert decision.reason.startswith("The champion stays version 2: 0.01 (version 1) is refused: ")
     assert reason in decision.reason and aliases()["champion"] == 2
@@ -283,28 +287,31 @@ def test_a_drop_on_one_class_is_refused(store):
 def test_rollback_is_a_decision_of_its_own(store, capsys):
     promote(store, 0)
     with pytest.raises(PromotionError, match="there is no earlier champion"):
-        rollback(store, None, "x")
+        rollback(store, MODEL, None, "x")
     promote(store, 1)
-    decision = rollback(store, None, "it was slow")
+    decision = rollback(store, MODEL, None, "it was slow")
     assert (decision.outcome, decision.champion, decision.replaced) == (Outcome.restored, 1, 2)
     assert decision.reason == "0.01 (version 1) is the champion again: it was slow."
     assert aliases() == {"champion": 1}
     with pytest.raises(PromotionError, match="version 1: is the champion already"):
-        rollback(store, 1, "x")
+        rollback(store, MODEL, 1, "x")
     with pytest.raises(PromotionError, match="version 7: is no earlier champion; there are 2"):
-        rollback(store, 7, "x")
-    assert rollback(store, 2, "back").champion == 2
-    line = [run.data.tags["champion"] for run in find_decision_log().decisions()]
+        rollback(store, MODEL, 7, "x")
+    assert rollback(store, MODEL, 2, "back").champion == 2
+    line = [run.data.tags["champion"] for run in find_decision_log(MODEL).decisions()]
     assert line == ["1", "2", "1", "2"]
 
 
 def test_a_champion_moved_by_hand_is_noticed_and_put_back(store):
     promote(store, 0)
     promote(store, 1)
-    versions.set_alias("champion", 1)
-    with pytest.raises(PromotionError, match=r"at version 1, .* made it 2: .* rollback --to 2"):
+    versions.set_alias(MODEL, "champion", 1)
+    with pytest.raises(
+        PromotionError,
+        match=r"at version 1, .* made it 2: .* rollback --model fmnist-digits --to 2",
+    ):
         promote(store, 1)
-    assert rollback(store, 2, "moved by hand").champion == 2
+    assert rollback(store, MODEL, 2, "moved by hand").champion == 2
     assert aliases() == {"champion": 2}
 
 
@@ -312,7 +319,7 @@ def test_a_champion_that_was_deleted_leaves_no_champion(store):
     promote(store, 0)
     client().delete_model_version(MODEL, "1")
     with pytest.raises(PromotionError, match="version 1: is no earlier champion; there are none"):
-        rollback(store, 1, "x")
+        rollback(store, MODEL, 1, "x")
     decision = promote(store, 1, first=True)
     assert (decision.champion, decision.replaced) == (2, None) and aliases() == {"champion": 2}
 
@@ -320,7 +327,7 @@ def test_a_champion_that_was_deleted_leaves_no_champion(store):
 def test_a_challenger_that_was_deleted_before_its_decision_was_applied_blocks_nothing(store):
     promote(store, 0)
     promote(store, 1, dataclasses.replace(CRITERIA, min_effect=0.95))
-    record = find_decision_log().decisions()[-1].info.run_id
+    record = find_decision_log(MODEL).decisions()[-1].info.run_id
     client().update_run(record, "RUNNING")  # as a kill leaves it
     client().delete_model_version(MODEL, "2")
     assert promote(store, 1).champion == 3
@@ -339,11 +346,11 @@ def test_first_is_the_way_out_where_the_champion_cannot_be_compared(store):
 
 def test_a_version_registered_by_hand_is_as_good_as_ours(store):
     chosen = mlflow.get_run(promote(store, 0, dry_run=True).challenger.run_id)
-    open_decision_log(store)
+    open_decision_log(store, MODEL)
     mlflow.register_model(f"models:/{versions.logged_model_id(chosen)}", MODEL)
     assert promote(store, 0).champion == 1 and promote(store, 1).champion == 2
-    assert rollback(store, None, "back").champion == 1
-    assert versions.load_champion()[0] == 1
+    assert rollback(store, MODEL, None, "back").champion == 1
+    assert load_champion(MODEL).version == 1
 
 
 def test_a_variant_with_an_unfinished_run_is_refused_also_where_no_seeds_were_planned(store):
@@ -365,7 +372,7 @@ def test_other_limits_than_the_studys_are_caveats(store):
 def test_a_long_reason_is_cut_in_the_tags_and_kept_in_the_record(store):
     promote(store, 0)
     promote(store, 1)
-    record = mlflow.get_run(rollback(store, None, "x" * 9000).record)
+    record = mlflow.get_run(rollback(store, MODEL, None, "x" * 9000).record)
     assert len(record.data.tags["reason"]) == 4000
     kept = json.loads((Path(record.info.artifact_uri[7:], "decision.json")).read_text())
     assert "x" * 9000 in kept["reason"]
@@ -394,7 +401,7 @@ def test_what_python_compiled_of_a_model_is_not_run(store, tmp_path):
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(str(evil), cfile=target, invalidation_mode=unchecked)
     before = sys.path.copy()
-    versions.load_champion()
+    load_champion(MODEL)
     assert sys.path == before and not (tmp_path / "ran").exists()
 
 
@@ -459,7 +466,7 @@ def test_code_in_a_model_is_not_executed(store, tmp_path):
     for name in ("served_model.py", "keras.py"):
         (code / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     sign_again(run)
-    _, model = versions.load_champion()
+    model = load_champion(MODEL).model
     assert list(model.predict(np.zeros((1, 8, 8), np.uint8)).columns) == list("0123456789")
     answers = validate(f"models:/{MODEL}/1", run.info.run_id, Evidence())[-1]
     assert answers.passed and "not ours, and was not executed" in answers.found
@@ -474,7 +481,45 @@ def test_a_model_that_holds_code_is_refused(store, tmp_path):
     harmful = keras.Sequential([keras.Input((8, 8)), keras.layers.Lambda(lambda x: x)])
     harmful.save(folder_of(run) / "data" / "model.keras")
     sign_again(run)
-    with pytest.raises(PromotionError, match=r"version 1: its model cannot be loaded: .*Lambda"):
-        versions.load_champion()
+    with pytest.raises(
+        PromotionError, match=r"version 1 of fmnist-digits: its model cannot be loaded: .*Lambda"
+    ):
+        load_champion(MODEL)
     refused = validate(f"models:/{MODEL}/1", run.info.run_id, Evidence())[-1]
     assert not refused.passed and "its model cannot be loaded" in refused.found
+
+
+def test_each_model_has_champion_and_decisions_of_its_own(store):
+    promote(store, 0)
+    mine = dataclasses.replace(CRITERIA, model="Tim's")
+    assert promote(store, 1, mine, first=True).champion == 1
+    assert promote(store, 1).champion == 2
+    assert [len(find_decision_log(name).run_ids()) for name in (MODEL, "Tim's")] == [2, 1]
+    assert load_champion("Tim's").uri == "models:/Tim's/1"
+    assert str(load_champion(MODEL)) == "fmnist-digits, version 2, trained on digits"
+    hint = r"fmnist: there is no champion yet: .*; of another model: --model \S+ or --model \S+$"
+    with pytest.raises(PromotionError, match=hint):
+        load_champion("fmnist")
+
+
+def test_a_champion_of_another_data_set_is_never_replaced(store):
+    promote(store, 0)
+    client().set_model_version_tag(MODEL, "1", "data_set", "fashion_mnist")
+    reason = r"champion of fmnist-digits, version 1, was trained on fashion_mnist, not on digits"
+    for first in (False, True):
+        with pytest.raises(PromotionError, match=reason):
+            promote(store, 1, first=first)
+    assert aliases() == {"champion": 1}
+
+
+def test_a_run_answers_without_promotion(store):
+    run = runs_at("0.01")[0]
+    answering = load_run(run.info.run_id)
+    assert str(answering) == f"run {run.info.run_id}, trained on digits"
+    assert list(answering.model.predict(np.zeros((1, 8, 8), np.uint8)).columns) == list(
+        "0123456789"
+    )
+    with pytest.raises(PromotionError, match="is a study, which has no model"):
+        load_run(study_ids(store)[0])
+    with pytest.raises(PromotionError, match="run 0: there is none in this store"):
+        load_run("0")

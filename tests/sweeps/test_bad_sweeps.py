@@ -9,6 +9,9 @@ from conftest import runs_in, train_command
 
 SWEEPS = [
     ("model=relu,selu study.baseline=gelu", "study.baseline=gelu: choose one of relu, selu"),
+    ("+experiment=quick model=selu", "study.baseline=relu: choose one of selu"),
+    ("+experiment=quick model.depth=2,3 seed=1", "choose one of model=relu model.depth=2, "),
+    ("optimizer.learning_rate=1e-2,1 study.baseline=2", "baseline=2: choose one of 0.01, 1"),
     ("model=relu,nosuch", "model=nosuch: choose one of batch_norm,"),
     ("optimizer=sgd,nosuch", "optimizer=nosuch: choose one of adam, momentum, sgd"),
     ("seed=1,1", "seed=1,1: name each seed once"),

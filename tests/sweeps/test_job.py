@@ -5,11 +5,12 @@ import pickle
 
 import cloudpickle
 import pytest
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
 from fmnist.common.errors import DataError, TrainingError
-from fmnist.sweeps.job import StudyJob
+from fmnist.sweeps.job import StudyJob, single_run
 from fmnist.sweeps.job_state import JobError, find
 
 
@@ -29,6 +30,22 @@ def run_job(tmp_path, swept_config):
     yield run
     HydraConfig.instance().cfg = before
     logging.getLogger().handlers = handlers
+
+
+def test_an_experiment_without_m_says_what_it_ignores(swept_config, caplog, monkeypatch):
+    for typed, warnings in (
+        (
+            ["+experiment=quick"],
+            ["quick: one network is trained; its study of model, seed needs -m"],
+        ),
+        (["data=digits"], []),
+    ):
+        typed += ["hydra.runtime.output_dir=x"]
+        cfg = compose("train", typed, return_hydra_config=True)
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
+        caplog.clear()
+        single_run()
+        assert caplog.messages == warnings
 
 
 def log_and_return(config, job):
