@@ -143,7 +143,7 @@ def begun(uri: str) -> dict[str, float]:
     asked = client.get_run(studies.latest(store)).data.tags[tag.SIGNATURE]
     for _ in range(REPEATS):
         began = time.perf_counter()
-        sweep = studies.Sweep("again", "/", "again", None, 1, asked)
+        sweep = studies.Sweep("again", "/", "again", None, 1, signature=asked)
         made = studies.begin(Tracking(uri, "fmnist"), StudyDesign(), sweep)
         times.append(time.perf_counter() - began)
         client.delete_run(made.run_id)

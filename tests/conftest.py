@@ -38,8 +38,9 @@ from fmnist.tracking.model import digest
 # In the background of a shell SIGINT is ignored, here and in all children: heed it again.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "KERAS_HOME"):
-    os.environ.pop(variable, None)
+for variable in ("TRACKING_URI", "RUN_ID", "EXPERIMENT_ID", "EXPERIMENT_NAME"):
+    os.environ.pop(f"MLFLOW_{variable}", None)
+os.environ.pop("KERAS_HOME", None)
 ENVIRONMENT = dict(os.environ)  # for child processes, untouched by what MLflow sets in this one
 
 QUICK = ("data=digits", "model.depth=3", "model.width=30", "training.epochs=2")

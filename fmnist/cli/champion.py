@@ -33,7 +33,7 @@ def promote(
     """Make a study's best model the champion if evidence says so.
 
     Compares the study's best variant with the champion's (without a champion: with the study's
-    baseline), and registers its best run's model. The criteria are those of conf/train.yaml.
+    baseline), and registers its best run's model. The criteria are those that the study began with.
 
     STUDY is the run id of a study's parent run; without it, the latest study.
     """
@@ -41,9 +41,10 @@ def promote(
     from fmnist.registry import promotion
     from fmnist.tracking import studies
 
-    checked = schema.promotion(**criteria)
+    schema.promotion(**criteria)  # refuse a bad value at once
     store = open_store(None if study else experiment)
     study_run_id = study or studies.latest(store)
+    checked = schema.promotion(studies.criteria_of(study_run_id), **criteria)
     decision = promotion.promote(store, study_run_id, checked, first=first, dry_run=dry_run)
     promotion.show(store, decision)
 

@@ -9,7 +9,11 @@ if TYPE_CHECKING:
 
 study_argument = click.argument("study", required=False)
 experiment_option = click.option(
-    "--experiment", default="fmnist", show_default=True, help="MLflow experiment."
+    "--experiment",
+    default="fmnist",
+    envvar="MLFLOW_EXPERIMENT_NAME",
+    show_default=True,
+    help="MLflow experiment.",
 )
 model_option = click.option(
     "--model",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -174,11 +174,14 @@ def _make_absolute(data: Any) -> None:
         data["dir"] = to_absolute_path(str(Path(data["dir"]).expanduser()))
 
 
-def promotion(**given: float | str | None) -> Promotion:
-    """Return the criteria of conf/train.yaml, those replaced that are given and not None."""
+def promotion(
+    of_study: Mapping[str, Any] | None = None, /, **given: float | str | None
+) -> Promotion:
+    """Return the criteria of conf/train.yaml, replaced by a study's, and those by what is given."""
     defaults = OmegaConf.load(PROJECT / "conf" / "train.yaml").promotion
     overrides = {key: value for key, value in given.items() if value is not None}
-    node: Any = OmegaConf.merge(OmegaConf.structured(Promotion), defaults, overrides)
+    parts = [OmegaConf.structured(Promotion), defaults, dict(of_study or {}), overrides]
+    node: Any = OmegaConf.merge(*parts)
     check_numbers(node, "promotion.")
     return cast(Promotion, OmegaConf.to_object(node))
 

@@ -1,5 +1,6 @@
 """A `-m` command is a study, from its beginning to its end; what all our sweepers share."""
 
+import dataclasses
 import hashlib
 import logging
 import sys
@@ -123,6 +124,7 @@ class StudySweeper(Sweeper):
             train_command(sys.argv[1:]),
             self.job.git.commit,
             threads=1 if self.job.jobs_at_once else devices.usable_processors(),
+            criteria=dataclasses.asdict(first.promotion),
             signature=None if self.config.rerun else signature,
         )
         opened = studies.begin(first.tracking, design, sweep)

@@ -31,6 +31,7 @@ from fmnist.tracking.store_uri import (
 
 Found = TypeVar("Found")
 
+DEFAULT_EXPERIMENT = "fmnist"
 VIEW = "?workflowType=machine_learning"  # else MLflow's UI opens for language models
 
 
@@ -79,10 +80,22 @@ def open_store(config: Tracking, study: str | None = None) -> Store:
             return Store(uri, str(mlflow.get_run(study).info.experiment_id))
         if run_id := os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` has chosen the experiment
             return Store(uri, _experiment_of_new_run(run_id))
-        experiment_id = find_or_create_experiment(uri, config.experiment)
+        experiment_name = named_experiment(config.experiment)
+        experiment_id = find_or_create_experiment(uri, experiment_name)
         if uri.startswith("http"):  # changes nothing; a user who may only read is refused now
-            mlflow.MlflowClient().rename_experiment(experiment_id, config.experiment)
+            mlflow.MlflowClient().rename_experiment(experiment_id, experiment_name)
         return Store(uri, experiment_id)
+
+
+def named_experiment(name: str) -> str:
+    """Return the name of an experiment; that of `MLFLOW_EXPERIMENT_ID` where none was chosen."""
+    given_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if name != DEFAULT_EXPERIMENT or not given_id:
+        return name
+    experiment = if_there(mlflow.get_experiment, given_id)
+    if experiment is None:
+        raise TrackingError(f"MLFLOW_EXPERIMENT_ID={given_id}: there is no such experiment")
+    return str(experiment.name)
 
 
 def _experiment_of_new_run(run_id: str) -> str:
@@ -116,6 +129,7 @@ def existing_store(experiment: str | None) -> Store:
         if experiment is None:
             client.search_experiments(max_results=1)  # does it answer?
             return Store(uri, "")
+        experiment = named_experiment(experiment)
         found = client.get_experiment_by_name(experiment)
         if found is None:
             names = ", ".join(e.name for e in client.search_experiments())

@@ -4,8 +4,10 @@ import dataclasses
 import json
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import mlflow
 
@@ -15,7 +17,7 @@ from fmnist.evidence.comparison import StudyDesign
 from fmnist.tracking import run_log, tag
 from fmnist.tracking.git import UNKNOWN
 from fmnist.tracking.heartbeat import is_alive, process_tags, status
-from fmnist.tracking.store import Run, Store, create_run, open_store, search
+from fmnist.tracking.store import Run, Store, create_run, find_run, open_store, search
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Sweep:
     command: str
     commit: str | None  # None: unknown
     threads: int  # of each job for which the configuration has no number
+    criteria: Mapping[str, Any] = field(default_factory=dict)  # of promotion
     signature: str | None = None  # by which an unfinished study is found; None: a new one begins
 
 
@@ -68,6 +71,7 @@ def begin(tracking: Tracking, design: StudyDesign, sweep: Sweep) -> OpenStudy:
         tag.STUDY: json.dumps(dataclasses.asdict(design)),
         tag.SWEEP: sweep.folder,
         tag.THREADS: str(threads),
+        tag.CRITERIA: json.dumps(dict(sweep.criteria)),
         tag.COMMAND: sweep.command,
         tag.COMMIT: sweep.commit or UNKNOWN,
         tag.NOTE: design.question,
@@ -104,6 +108,12 @@ def _unfinished(store: Store, sweep: Sweep) -> Run | None:
                 "or conf/ has changed; this is a new study"
             )
     return None
+
+
+def criteria_of(study: str) -> dict[str, Any]:
+    """Return the criteria of promotion that a study began with; none if it has recorded none."""
+    run = find_run(study)
+    return dict(json.loads(run.data.tags.get(tag.CRITERIA, "{}"))) if run else {}
 
 
 def latest(store: Store) -> str:

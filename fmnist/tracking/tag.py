@@ -2,6 +2,7 @@
 
 SWEEP = "sweep"  # of a study: the folder of the sweep that makes its runs
 STUDY = "study"  # of a study: its design, as JSON
+CRITERIA = "promotion"  # of a study: its configuration's criteria of promotion, as JSON
 THREADS = "threads"  # of a study: of each of its jobs, unless the configuration says another number
 COMMAND = "command"  # what repeats a run, or continues a study
 REPRODUCES = "reproduces"  # run id of the run that this one repeats

@@ -17,7 +17,7 @@ from hydra_plugins.fmnist_plugins.grid_sweeper import GridSweeper
 def test_a_finished_study_is_named_when_its_command_is_typed_again(tmp_path, capsys):
     lay_store(tmp_path)
     tracking = Tracking(f"sqlite:///{tmp_path}/mlflow.db", "fmnist")
-    sweep = studies.Sweep("sweep", str(tmp_path), "train.py -m", None, 1, "signature")
+    sweep = studies.Sweep("sweep", str(tmp_path), "train.py -m", None, 1, signature="signature")
     arguments = (tracking, StudyDesign(), sweep)
     first = studies.begin(*arguments)
     mlflow.MlflowClient().set_terminated(first.run_id, "FAILED")

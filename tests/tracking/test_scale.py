@@ -71,9 +71,8 @@ def promote(store: Store) -> None:
 
 def begin_a_sweep(store: Store) -> None:
     asked = mlflow.get_run(studies.latest(store)).data.tags[tag.SIGNATURE]
-    opened = studies.begin(
-        Tracking(store.uri, "fmnist"), StudyDesign(), studies.Sweep("x", "/", "x", None, 1, asked)
-    )
+    sweep = studies.Sweep("x", "/", "x", None, 1, signature=asked)
+    opened = studies.begin(Tracking(store.uri, "fmnist"), StudyDesign(), sweep)
     mlflow.MlflowClient().delete_run(opened.run_id)
 
 

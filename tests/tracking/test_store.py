@@ -93,6 +93,35 @@ def test_a_store_that_mlflow_cannot_use_is_named(uri, message):
         store.open_store(Tracking(uri, "x"))
 
 
+def test_mlflows_variables_name_the_experiment_and_the_command_line_wins(
+    tmp_path, config, monkeypatch
+):
+    def experiment(*overrides):
+        opened = store.open_store(config(*overrides).tracking)
+        return mlflow.get_experiment(opened.experiment_id).name
+
+    assert experiment() == "fmnist"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    assert experiment() == "mine"
+    assert experiment("tracking.experiment=other") == "other"
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    mine = mlflow.get_experiment_by_name("mine").experiment_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", mine)
+    assert experiment() == "mine"
+    assert experiment("tracking.experiment=other") == "other"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert store.existing_store("fmnist").experiment_id == mine
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
+    with pytest.raises(TrackingError, match="MLFLOW_EXPERIMENT_ID=77: there is no such experiment"):
+        experiment()
+
+
+def test_a_relative_store_is_the_same_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert store_uri.address_of("sqlite:///my.db") == f"sqlite:///{tmp_path}/my.db"
+    assert store_uri.address_of("sqlite:////a/my.db") == "sqlite:////a/my.db"
+
+
 def test_a_server_that_never_answers_is_given_up_within_ten_seconds(monkeypatch):
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
     with socket.socket() as listener:
