@@ -21,7 +21,8 @@ def accuracy_by_class(
     image = axes.imshow(means, cmap="cividis", aspect="auto")
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
     for (row, column), value in np.ndenumerate(means):
-        _write(axes, row, column, f"{value:.1f}", light=value <= middle)
+        text = "-" if np.isnan(value) else f"{value:.1f}"  # no image of this class
+        _write(axes, row, column, text, light=value <= middle)
     axes.set_xticks(range(len(class_names)), class_names, rotation=30, ha="right")
     axes.set_yticks(range(len(means)), list(accuracies))
     figure.colorbar(image, label="validation accuracy of the logged model, %")
