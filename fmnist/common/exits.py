@@ -12,7 +12,7 @@ from typing import NoReturn
 from hydra._internal.utils import get_args_parser
 
 from fmnist.common.errors import ConfigError, is_user_error, one_line
-from fmnist.common.startup import TRACEBACK_WANTED, prepare_command
+from fmnist.common.startup import TRACEBACK_WANTED, prepare_command, prepare_streams
 
 USAGE_ERROR = 2
 COMMAND_LINE = {"cli", "common", "config", "sweeps"}
@@ -31,6 +31,7 @@ def one_line_errors() -> Iterator[None]:
     later it may be a bug, which shows its traceback. With HYDRA_FULL_ERROR=1 in the environment
     every error does.
     """
+    prepare_streams()
     if TRACEBACK_WANTED:
         yield
         return

@@ -1,8 +1,10 @@
 """What is done to the process as a whole, each with its reason and what it saves."""
 
 import atexit
+import errno
 import gc
 import getpass
+import io
 import logging
 import os
 import re
@@ -58,6 +60,40 @@ def prepare_process() -> None:
     # takes about a second of the start, and more than that at exit.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
+
+
+class _Output(io.FileIO):
+    """A standard stream that goes on into nothing when its reader or its terminal has gone."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.fileno())
+            os.close(nothing)
+            return len(data)
+
+
+def prepare_streams() -> None:
+    """Let what is printed neither end a command nor fail it.
+
+    Else `| head` would end a study without its comparison, and so would a terminal whose encoding
+    lacks a character.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream is not getattr(sys, f"__{name}__"):  # set already
+            continue
+        stream.flush()
+        buffer = io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False))
+        as_before = {
+            option: getattr(stream, option)
+            for option in ("encoding", "line_buffering", "write_through")
+        }
+        setattr(sys, name, io.TextIOWrapper(buffer, errors="backslashreplace", **as_before))
 
 
 def prepare_command(excepthook: Callable[..., object]) -> None:

@@ -1,7 +1,6 @@
 """The typed schema of conf/: names, types and limits; the values themselves stand in conf/."""
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fmnist import PROJECT
+from fmnist.common.addresses import secrets_of
 from fmnist.common.errors import ConfigError, one_line
 from fmnist.config.limits import SEEDS, check_name, check_numbers, check_size, number
 from fmnist.config.targets import SCHEMAS
@@ -71,7 +71,7 @@ class Tracking:
     timeout: float = number(at_least=0)
 
     def __post_init__(self) -> None:
-        if re.search("://[^/]*:[^/]*@", self.uri or ""):
+        if any(secrets_of(self.uri or "")):
             raise ConfigError(
                 "tracking.uri: no password here, it would be recorded with the run; "
                 "set the variable MLFLOW_TRACKING_URI instead"

@@ -23,6 +23,7 @@ class FashionMnist(Target):
     url: str = MISSING
     timeout: float = number(above=0)
     validation_size: int = number(at_least=1)
+    allow_missing_classes: bool = False  # as in runs of older versions, which did not record it
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Digits(Target):
 
     validation_size: int = number(at_least=1)
     test_size: int = number(at_least=1)
+    allow_missing_classes: bool = False
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Idx(Target):
     dir: str = MISSING
     class_names: list[str] | None = MISSING
     validation_size: int = number(at_least=1)
+    allow_missing_classes: bool = False
 
 
 @dataclass

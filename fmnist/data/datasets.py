@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.common.errors import ConfigError, DataError
+from fmnist.data.classes import Classes
 from fmnist.data.download import SUMS, find_or_fetch
 from fmnist.data.idx_files import IdxFiles, read_folder
 
@@ -55,37 +56,50 @@ class Dataset:
         return height, width
 
 
-def fashion_mnist(dir: str | None, url: str, timeout: float, validation_size: int) -> Dataset:
+def fashion_mnist(
+    dir: str | None,
+    url: str,
+    timeout: float,
+    validation_size: int,
+    allow_missing_classes: bool = False,
+) -> Dataset:
     """Load Zalando's Fashion-MNIST: 60,000 + 10,000 images of 28 x 28, checked by SHA-256.
 
     Without `dir` the files are found, or fetched from `url`, by `find_or_fetch`. The first
     `validation_size` training images validate.
 
     Raises:
-        DataError: if the files are missing, damaged or altered.
+        DataError: if the files are missing, damaged or altered, or without most classes.
         ConfigError: if `validation_size` leaves nothing to train on.
     """
     if dir is None:
         files, source = find_or_fetch(url, timeout)
     else:
         files, source = read_folder(Path(dir).expanduser(), SUMS), dir
-    return _prepare("fashion_mnist", files, validation_size, FASHION_MNIST_CLASSES, source)
+    classes = Classes(FASHION_MNIST_CLASSES, allow_missing_classes)
+    return _prepare("fashion_mnist", files, validation_size, classes, source)
 
 
-def idx(dir: str, class_names: Sequence[str] | None, validation_size: int) -> Dataset:
+def idx(
+    dir: str,
+    class_names: Sequence[str] | None,
+    validation_size: int,
+    allow_missing_classes: bool = False,
+) -> Dataset:
     """Load any data set in MNIST's four-file layout, plain or gzipped.
 
     Without `class_names` the labels' numbers are the names.
 
     Raises:
-        DataError: if the files are missing, damaged or do not fit together.
+        DataError: if the files are missing, damaged, do not fit together or lack classes.
         ConfigError: if `validation_size` or `class_names` do not fit the files.
     """
     files = read_folder(Path(dir).expanduser())
-    return _prepare("idx", files, validation_size, class_names, dir)
+    classes = Classes(class_names, allow_missing_classes)
+    return _prepare("idx", files, validation_size, classes, dir)
 
 
-def digits(validation_size: int, test_size: int) -> Dataset:
+def digits(validation_size: int, test_size: int, allow_missing_classes: bool = False) -> Dataset:
     """Load scikit-learn's 1,797 handwritten digits of 8 x 8; the last `test_size` are the test.
 
     Raises:
@@ -100,15 +114,12 @@ def digits(validation_size: int, test_size: int) -> Dataset:
         raise ConfigError(f"data.test_size={test_size}: must be below the {len(images)} images")
     train, test = slice(None, -test_size), slice(-test_size, None)
     files = IdxFiles(images[train], labels[train], images[test], labels[test])
-    return _prepare("digits", files, validation_size, None, "scikit-learn")
+    classes = Classes(None, allow_missing_classes)
+    return _prepare("digits", files, validation_size, classes, "scikit-learn")
 
 
 def _prepare(
-    name: str,
-    files: IdxFiles,
-    validation_size: int,
-    class_names: Sequence[str] | None,
-    source: str,
+    name: str, files: IdxFiles, validation_size: int, classes: Classes, source: str
 ) -> Dataset:
     total = len(files.train_labels)
     if validation_size >= total:
@@ -118,10 +129,8 @@ def _prepare(
     train = Part(files.train_images[validation_size:], files.train_labels[validation_size:])
     validation = Part(files.train_images[:validation_size], files.train_labels[:validation_size])
     test = Part(files.test_images, files.test_labels)
-    classes = 1 + int(max(files.train_labels.max(), files.test_labels.max()))
-    names = tuple(class_names or map(str, range(classes)))
-    if len(names) < classes:
-        raise ConfigError(f"data.class_names: {len(names)} names for {classes} classes")
+    labels = {"train": train.labels, "validation": validation.labels, "test": test.labels}
+    names = classes.named(labels, source)
     mean, std = pixel_statistics(train.images)
     if std == 0:
         raise DataError(f"{source}: every training pixel has the value {mean:g}")

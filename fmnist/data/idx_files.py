@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,11 @@ DIMENSIONS = {
     "t10k-labels-idx1-ubyte": 1,
 }
 """The four files, and how many dimensions the array in each has."""
+
+PARTS = {"train": "train", "t10k": "t10k|test"}
+"""What the names of these files have in common, wherever they come from."""
+
+LISTED = 8  # files in a message
 
 
 class IdxFiles(NamedTuple):
@@ -67,7 +73,18 @@ def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise DataError(f"{folder}: {name}[.gz] is missing; needed are {', '.join(DIMENSIONS)}")
+    raise DataError(f"{folder}: {name}[.gz] is missing; {_instead(folder, name)}")
+
+
+def _instead(folder: Path, name: str) -> str:
+    """Say which file may be the missing one, or else what there is."""
+    part, kind, _ = name.split("-", 2)
+    there = sorted(f"{path.name}{'/' if path.is_dir() else ''}" for path in folder.iterdir())
+    words = f"(?i)(?=.*({PARTS[part]})).*{kind}.*[^/]$"
+    if similar := [other for other in there if other != name and re.match(words, other)]:
+        return f"if it is one of these, rename it: {', '.join(similar[:LISTED])}"
+    shown = ", ".join(there[:LISTED]) + (", ..." if len(there) > LISTED else "")
+    return f"needed are {', '.join(DIMENSIONS)}; there are {shown or 'none'}"
 
 
 def _read_file(path: Path, expected_sum: str | None) -> NDArray[np.uint8]:

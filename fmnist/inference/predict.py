@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -84,14 +85,15 @@ def as_json(answers: Answers) -> str:
 
 def draw(answers: Answers) -> Path:
     """Draw the images as the model saw them beside the predictions, and return the file."""
-    from fmnist.reports import run_plots  # a second that only those wait who look
+    from fmnist.reports import pictures, run_plots  # a second that only those wait who look
 
     drawn = answers.answers[:MAX_DRAWN]
-    figure = run_plots.classified_images(
+    draw = partial(
+        run_plots.classified_images,
         [answer.image for answer in drawn],
         [answer.probabilities for answer in drawn],
         [f"{Path(answer.name).name}\n{answer.best}" for answer in drawn],
     )
     PICTURE.parent.mkdir(exist_ok=True)
-    figure.savefig(PICTURE, dpi=110)
+    PICTURE.write_bytes(pictures.png(draw))
     return PICTURE

@@ -15,6 +15,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE, MLFLOW_USER
 
 from fmnist.common.errors import PromotionError
+from fmnist.common.terminal import escaped
 from fmnist.evidence.comparison import Comparison
 from fmnist.registry import decision_log, report
 from fmnist.registry.decision import Decision
@@ -114,7 +115,7 @@ def _tags(decision: Decision) -> dict[str, str]:
         "test_accuracy": decision.test_accuracy.get(decision.challenger.role),
         "who": decision.who,
         "when": decision.when,
-        MLFLOW_RUN_NOTE: decision.reason,
+        MLFLOW_RUN_NOTE: escaped(decision.reason),
     }
     return {key: str(value)[:TAG_LENGTH] for key, value in tags.items() if value is not None}
 

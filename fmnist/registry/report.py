@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 
-from matplotlib.figure import Figure
-
-from fmnist.common.terminal import table
+from fmnist.common.terminal import escaped
 from fmnist.evidence.comparison import Comparison
 from fmnist.registry.decision import Candidate, Decision
 from fmnist.reports import comparison_plots, formatting
 from fmnist.reports.formatting import Record, tabulate
+from fmnist.reports.pictures import Drawing, rendered
 from fmnist.reports.rendering import html_page, to_json
 
 FOOTNOTE = (
@@ -22,11 +22,11 @@ FOOTNOTE = (
 def text(decision: Decision) -> str:
     """Return what a decision rests on, as Markdown."""
     tables = [_candidates(decision), _evidence(decision), _checks(decision)]
-    parts = [table(*tabulate(records)) for records in tables if records]
+    parts = [formatting.markdown_table(tabulate(records)) for records in tables if records]
     if decision.evidence.question:
-        parts.insert(0, decision.evidence.question)
+        parts.insert(0, escaped(decision.evidence.question))
     if caveats := decision.evidence.caveats:
-        parts.append("Caveats:\n" + "\n".join(f"- {caveat}" for caveat in caveats))
+        parts.append("Caveats:\n" + "\n".join(f"- {escaped(caveat)}" for caveat in caveats))
     return "\n\n".join(parts)
 
 
@@ -39,11 +39,13 @@ def as_json(decision: Decision) -> str:
 def html(decision: Decision, comparison: Comparison | None) -> str:
     """Return a page that needs no other file; the comparison is None for a rollback."""
     evidence = decision.evidence
-    pictures: Mapping[str, Figure] = {}
+    drawings: Mapping[str, Drawing] = {}
     if comparison and evidence.difference:
-        pictures = {
-            f"Differences from {comparison.variants[0].name}": comparison_plots.forest(comparison),
-            "Every seed": comparison_plots.seeds(comparison),
+        drawings = {
+            f"Differences from {comparison.variants[0].name}": partial(
+                comparison_plots.forest, comparison
+            ),
+            "Every seed": partial(comparison_plots.seeds, comparison),
         }
     origin = {
         "decided by": decision.who,
@@ -57,7 +59,7 @@ def html(decision: Decision, comparison: Comparison | None) -> str:
         origin[f"{candidate.role}, seed {candidate.seed}"] = f"run {candidate.run_id}"
     return html_page(
         "decision.html",
-        pictures,
+        rendered(drawings, tight=True),
         decision=decision,
         candidates=tabulate(_candidates(decision)),
         evidence=tabulate(_evidence(decision)),

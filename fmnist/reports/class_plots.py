@@ -7,19 +7,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+LARGEST = 40.0  # inches; of 256 classes a picture would else have half a billion pixels
+
 
 def accuracy_by_class(
     accuracies: Mapping[str, NDArray[np.floating]], class_names: Sequence[str]
 ) -> Figure:
     """Draw each variant's accuracies (seeds, classes), fractions, as a row of means."""
     means = 100 * np.array([np.mean(values, axis=0) for values in accuracies.values()])
-    size = 2.5 + 0.8 * len(class_names), 1.8 + 0.45 * len(means)
-    figure = Figure(figsize=size, layout="constrained")
+    size = np.minimum((2.5 + 0.8 * len(class_names), 1.8 + 0.45 * len(means)), LARGEST)
+    figure = Figure(figsize=tuple(size), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(means, cmap="cividis", aspect="auto")
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
     for (row, column), value in np.ndenumerate(means):
-        _write(axes, row, column, f"{value:.1f}", light=value <= middle)
+        text = "-" if np.isnan(value) else f"{value:.1f}"  # no image of this class
+        _write(axes, row, column, text, light=value <= middle)
     axes.set_xticks(range(len(class_names)), class_names, rotation=30, ha="right")
     axes.set_yticks(range(len(means)), list(accuracies))
     figure.colorbar(image, label="validation accuracy of the logged model, %")
@@ -72,7 +75,7 @@ def disagreements(
 
 def _square(class_names: Sequence[str], cell: float, beside: float) -> tuple[Figure, Axes]:
     """Return a figure for a matrix of classes; sizes in inches."""
-    size = max(5.0, cell * len(class_names))
+    size = min(max(5.0, cell * len(class_names)), LARGEST)
     figure = Figure(figsize=(size + beside, size), layout="constrained")
     axes = figure.subplots()
     axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")

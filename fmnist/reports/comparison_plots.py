@@ -1,11 +1,11 @@
 """Pictures of a comparison; each function takes data and returns a matplotlib `Figure`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from fmnist.evidence.comparison import Comparison
@@ -34,7 +34,7 @@ def curves(
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("val_loss", "val_accuracy"), strict=True):
         for name, history in histories.items():
-            _draw_curve(axes, history[metric], name, colour[name])
+            _draw_curve(axes, history[metric], colour[name])
         values = np.concatenate([history[metric].ravel() for history in histories.values()])
         low, high = np.nanmin(values), np.nanmax(values)
         space = 0.05 * (high - low) or 0.01  # intervals of few seeds exceed the metric's limits
@@ -42,7 +42,7 @@ def curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     figure.suptitle("Mean over the seeds, with its 95 % interval")
-    _add_legend(figure)
+    _add_legend(figure, histories)
     return figure
 
 
@@ -84,10 +84,13 @@ def layer_profiles(healths: Mapping[str, Health], colour: Mapping[str, str]) -> 
     grid = figure.subplots(len(PROFILES), len(STAGES), sharex=True, sharey="row")
     for row, quantity in zip(grid, PROFILES, strict=True):
         row[0].set_ylabel(SCALES[quantity].title)
-        row[0].set_yscale("log" if SCALES[quantity].logarithmic else "linear")
+        if SCALES[quantity].logarithmic:
+            row[0].set_yscale("log")
+            row[0].yaxis.set_major_formatter(LogFormatter())  # the default one writes formulas
+            row[0].yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
         for name, health in healths.items():
             for axes, layers in zip(row, stages(health).values(), strict=True):
-                _draw_profile(axes, layers[..., QUANTITIES.index(quantity)], name, colour[name])
+                _draw_profile(axes, layers[..., QUANTITIES.index(quantity)], colour[name])
     for axes in grid.flat:
         axes.grid(alpha=0.3)
     for axes, stage in zip(grid[0], STAGES, strict=True):
@@ -95,23 +98,23 @@ def layer_profiles(healths: Mapping[str, Health], colour: Mapping[str, str]) -> 
     for axes in grid[-1]:
         axes.set_xlabel("layer, from the input")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _add_legend(figure)
+    _add_legend(figure, healths)
     return figure
 
 
-def _draw_curve(axes: Axes, values: NDArray[np.floating], name: str, colour: str) -> None:
+def _draw_curve(axes: Axes, values: NDArray[np.floating], colour: str) -> None:
     """Draw the mean of values (seeds, epochs) with its interval."""
     estimates = [mean_interval(column[~np.isnan(column)]) for column in values.T]
     epochs = range(1, len(estimates) + 1)
-    axes.plot(epochs, [e.mean for e in estimates], color=colour, label=name)
+    axes.plot(epochs, [e.mean for e in estimates], color=colour)
     bounds = [e.low for e in estimates], [e.high for e in estimates]
     axes.fill_between(epochs, *bounds, color=colour, alpha=0.15, linewidth=0)
 
 
-def _draw_profile(axes: Axes, values: NDArray[np.floating], name: str, colour: str) -> None:
+def _draw_profile(axes: Axes, values: NDArray[np.floating], colour: str) -> None:
     """Draw the median of values (seeds, layers) with their range."""
     layers = range(1, values.shape[1] + 1)
-    axes.plot(layers, np.nanmedian(values, axis=0), color=colour, label=name)
+    axes.plot(layers, np.nanmedian(values, axis=0), color=colour)
     bounds = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
     axes.fill_between(layers, *bounds, color=colour, alpha=0.12, linewidth=0)
 
@@ -131,6 +134,7 @@ def _intervals(comparison: Comparison, estimates: Mapping[str, Estimate]) -> tup
     return figure, axes
 
 
-def _add_legend(figure: Figure) -> None:
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
+def _add_legend(figure: Figure, names: Iterable[str]) -> None:
+    """Name the lines of the first axes by hand: Matplotlib itself leaves out `_name`."""
+    lines = figure.axes[0].get_lines()
+    figure.legend(lines, list(names), loc="outside right center", frameon=False)

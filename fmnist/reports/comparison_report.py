@@ -2,12 +2,9 @@
 
 import dataclasses
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from matplotlib.figure import Figure
-
-from fmnist.common.terminal import table
+from fmnist.common.terminal import escaped
 from fmnist.evidence import layer_health
 from fmnist.evidence.comparison import METRICS, Comparison
 from fmnist.evidence.statistics import Verdict
@@ -34,21 +31,20 @@ def show(comparison: Comparison, healths: Healths) -> None:
 
 def markdown(comparison: Comparison, healths: Healths) -> str:
     """Return question, tables, verdicts (bold where decided) and caveats."""
-    question = re.sub(r"([\\`*<|])", r"\\\1", comparison.design.question)
     verdicts = [
-        f"**{sentence}**" if kind.startswith(DECIDED) else sentence
+        f"**{escaped(sentence)}**" if kind.startswith(DECIDED) else escaped(sentence)
         for kind, sentence in _verdicts(comparison)
     ]
-    parts = [f"## {question}", f"({_design(comparison)})"]
-    parts += [table(*content) for content in _tables(comparison, healths)]
-    parts += [highest(comparison), _bullets(verdicts)]
+    parts = [f"## {escaped(comparison.design.question)}", f"({escaped(_design(comparison))})"]
+    parts += [formatting.markdown_table(content) for content in _tables(comparison, healths)]
+    parts += [escaped(highest(comparison)), _bullets(verdicts)]
     for title, sentences in _remarks(comparison, healths).items():
-        parts += [f"### {title}", _bullets(sentences)]
+        parts += [f"### {title}", _bullets(map(escaped, sentences))]
     return "\n\n".join([*filter(None, parts), _footnote(healths)])
 
 
-def html(comparison: Comparison, healths: Healths, pictures: Mapping[str, Figure]) -> str:
-    """Return one page that needs no other file: question, verdicts, tables, pictures by title."""
+def html(comparison: Comparison, healths: Healths, pictures: Mapping[str, bytes]) -> str:
+    """Return one page that needs no other file: question, verdicts, tables, PNGs by title."""
     runs = [
         (f"{variant.name} seed {seed}", f"run {run_id}")
         for variant in comparison.variants
@@ -91,7 +87,7 @@ def _remarks(comparison: Comparison, healths: Healths) -> dict[str, Sequence[str
     return {title: sentences for title, sentences in remarks.items() if sentences}
 
 
-def _bullets(sentences: Sequence[str]) -> str:
+def _bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 

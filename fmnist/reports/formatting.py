@@ -1,8 +1,9 @@
-"""How reports write numbers."""
+"""How reports write numbers and tables."""
 
 import math
 from collections.abc import Mapping, Sequence
 
+from fmnist.common.terminal import escaped, table
 from fmnist.evidence.statistics import Estimate
 
 Record = dict[str, str]  # a row of a table: its cells by column
@@ -15,6 +16,12 @@ def tabulate(records: Sequence[Record]) -> Table:
         return [], []
     columns = [key for key in records[0] if any(record[key] for record in records)]
     return columns, [[record[key] for key in columns] for record in records]
+
+
+def markdown_table(content: Table) -> str:
+    """Return a table of plain texts as Markdown."""
+    columns, rows = content
+    return table([*map(escaped, columns)], [[escaped(cell) for cell in row] for row in rows])
 
 
 def percent(estimate: Estimate) -> str:

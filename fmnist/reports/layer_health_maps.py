@@ -68,12 +68,12 @@ def heat_maps(history: NDArray[np.floating], epochs: int) -> Image.Image:
         row, column = divmod(index, MAPS_IN_ROW)
         left, top = LEFT + column * (WIDTH + GAP), row * (TOP + HEIGHT + BOTTOM) + TOP
         values = history[:, :, index].T
-        cells = np.full((len(values), epochs + 1, 3), NOT_YET, np.uint8)
-        cells[:, : len(history)] = scale.paint(values)
         spaced = np.geomspace if scale.logarithmic else np.linspace
         ramp = scale.paint(spaced(scale.low, scale.high, 100)[None])
-        image.paste(_enlarged(cells, HEIGHT), (left, top))
-        image.paste(_enlarged(ramp, 10), (left, top + HEIGHT + 24))
+        done = max(1, round(WIDTH * len(history) / (epochs + 1)))
+        draw.rectangle((left, top, left + WIDTH - 1, top + HEIGHT - 1), NOT_YET)
+        image.paste(_enlarged(scale.paint(values), (done, HEIGHT)), (left, top))
+        image.paste(_enlarged(ramp, (WIDTH, 10)), (left, top + HEIGHT + 24))
         _label(draw, scale, (left, top), epochs)
         if column == 0:
             draw.text((left - 8, top), "layer 1", "black", anchor="ra")
@@ -81,8 +81,8 @@ def heat_maps(history: NDArray[np.floating], epochs: int) -> Image.Image:
     return image
 
 
-def _enlarged(cells: NDArray[np.uint8], height: int) -> Image.Image:
-    return Image.fromarray(cells).resize((WIDTH, height), Image.Resampling.NEAREST)
+def _enlarged(cells: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
 
 
 def _label(draw: ImageDraw.ImageDraw, scale: Scale, corner: tuple[int, int], epochs: int) -> None:

@@ -1,14 +1,12 @@
 """How reports reach the reader: Markdown on a terminal, HTML pages and JSON."""
 
 import base64
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from jinja2 import Environment, PackageLoader
-from matplotlib.figure import Figure
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import Markdown, TableElement
 from rich.table import Column, Table
@@ -24,12 +22,12 @@ def print_markdown(text: str) -> None:
         print(text)
 
 
-def html_page(template: str, pictures: Mapping[str, Figure], **values: object) -> str:
-    """Return a page that needs no other file, with pictures by title."""
+def html_page(template: str, pictures: Mapping[str, bytes], **values: object) -> str:
+    """Return a page that needs no other file, with pictures, PNG, by title."""
     environment = Environment(
         loader=PackageLoader("fmnist.reports"), autoescape=True, trim_blocks=True
     )
-    images = {title: _png(figure) for title, figure in pictures.items()}
+    images = {title: base64.b64encode(picture).decode() for title, picture in pictures.items()}
     return environment.get_template(template).render(pictures=images, **values)
 
 
@@ -74,12 +72,6 @@ def _blocks(columns: list[Column], width: int) -> Iterator[list[Column]]:
 def _width(column: Column) -> int:
     texts = [cell for cell in (column.header, *column.cells) if isinstance(cell, Text)]
     return max(text.cell_len for text in texts) + 2  # the gap to the next column
-
-
-def _png(figure: Figure) -> str:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110, bbox_inches="tight")
-    return base64.b64encode(content.getvalue()).decode()
 
 
 def _finite(node: object) -> object:

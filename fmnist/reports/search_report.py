@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fmnist.common.terminal import table
 from fmnist.evidence.comparison import Comparison, Variant
-from fmnist.reports.formatting import percent
+from fmnist.reports.formatting import markdown_table, percent
 from fmnist.reports.palette import BLACK, BLUE, GREY
 
 TABLE_LENGTH = 5  # best trials in the table
@@ -66,7 +65,7 @@ def _best_trials(trials: Sequence[TrialSummary]) -> str:
     shown += [trial for trial in trials[:1] if trial not in shown]
     keys = list(shown[0].params) if shown else []
     columns = ["trial", "val_accuracy %", *(key.removeprefix("model.") for key in keys)]
-    return table(columns, [_row(trial, keys) for trial in shown])
+    return markdown_table((columns, [_row(trial, keys) for trial in shown]))
 
 
 def _row(trial: TrialSummary, keys: Sequence[str]) -> list[str]:

@@ -30,8 +30,6 @@ from fmnist.tracking.training_log import TrainingLog
 from fmnist.training import devices
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from fmnist.training.callbacks import Pruner
     from fmnist.training.trainer import Fitted, Prepared
 
@@ -210,21 +208,25 @@ def record(result: TrainedRun, dataset: Dataset) -> None:
     run_log.set_tags(run_id, tags)
     log_model(result.model, dataset)
     run_log.log_file(run_id, VALIDATION, result.predictions.save)
-    run_log.log_figures(run_id, pictures(result, dataset))
+    run_log.log_pictures(run_id, pictures(result, dataset))
 
 
-def pictures(result: TrainedRun, dataset: Dataset) -> "dict[str, Figure]":
-    """Draw the run, by the names of the artifacts."""
+def pictures(result: TrainedRun, dataset: Dataset) -> dict[str, bytes]:
+    """Draw the run; return PNGs by the names of the artifacts."""
     # Only now: the first epoch does not wait for matplotlib.
     from fmnist.reports import class_plots, run_plots
+    from fmnist.reports.pictures import Drawing, rendered
 
     predictions, best_epoch = result.predictions, result.scores.get("best_epoch")
     labels, names = predictions.labels, predictions.class_names
-    confusion = class_plots.confusion_matrix(labels, predictions.classes, names)
-    return {
-        "plots/learning_curves.png": run_plots.learning_curves(result.history, best_epoch),
-        "plots/confusion_matrix.png": confusion,
-        "plots/confident_mistakes.png": run_plots.confident_mistakes(
-            dataset.validation.images, labels, predictions.probabilities, names
+    drawings: dict[str, Drawing] = {
+        "learning_curves": partial(run_plots.learning_curves, result.history, best_epoch),
+        "confusion_matrix": partial(
+            class_plots.confusion_matrix, labels, predictions.classes, names
+        ),
+        "confident_mistakes": partial(
+            run_plots.confident_mistakes,
+            *(dataset.validation.images, labels, predictions.probabilities, names),
         ),
     }
+    return rendered({f"plots/{name}.png": draw for name, draw in drawings.items()})

@@ -100,10 +100,11 @@ class StudySweeper(Sweeper):
         if self.config.resume is not None or "resume" in swept(overrides):
             raise ConfigError("resume=: resumes one run; omit -m")
         first = check_jobs(self.hydra_context.config_loader, self.config, overrides)
-        if first.study.metric is Metric.best_val_accuracy and not first.callbacks.get("checkpoint"):
+        checkpoint = first.callbacks.get("checkpoint") or {}
+        if first.study.metric is Metric.best_val_accuracy and not checkpoint.get("save_best_only"):
             raise ConfigError(
-                "study.metric=best_val_accuracy: needs callbacks.checkpoint; "
-                "without it choose last_val_accuracy"
+                "study.metric=best_val_accuracy: needs callbacks.checkpoint with "
+                "save_best_only=true; without it choose last_val_accuracy"
             )
         return first
 

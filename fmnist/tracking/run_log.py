@@ -3,16 +3,14 @@
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
 from fmnist.tracking import tag
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DIGESTS = "digests.json"
 """Where a run keeps the SHA-256 of its weights and metrics, among its artifacts."""
@@ -27,10 +25,10 @@ def log_json(run_id: str, content: Mapping[str, Any], name: str) -> None:
     MlflowClient().log_dict(run_id, dict(content), name)
 
 
-def log_figures(run_id: str, figures: "Mapping[str, Figure]", **save_options: Any) -> None:
-    """Log pictures by the names of their artifacts; the options are those of `savefig`."""
-    for name, figure in figures.items():
-        MlflowClient().log_figure(run_id, figure, name, save_kwargs=save_options)
+def log_pictures(run_id: str, pictures: Mapping[str, bytes]) -> None:
+    """Log PNGs by the names of their artifacts."""
+    for name, picture in pictures.items():
+        log_file(run_id, name, partial(Path.write_bytes, data=picture))
 
 
 def log_file(run_id: str, name: str, write: Callable[[Path], object]) -> None:

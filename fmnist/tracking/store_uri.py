@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import mlflow
 from hydra.utils import to_absolute_path
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from fmnist import PROJECT
+from fmnist.common.addresses import parsed, secrets_of
+from fmnist.common.addresses import without_password as without_password
 from fmnist.common.errors import TrackingError, one_line
 from fmnist.common.files import file_lock
 from fmnist.tracking.retry import STORE_ERRORS
@@ -38,14 +38,8 @@ NOT_WRITABLE = re.compile(  # words of SQLite, and of the system for the lock be
 
 def default_uri() -> str:
     """Return the store beside train.py."""
-    return f"sqlite:///{PROJECT / 'mlflow.db'}"
-
-
-def without_password(uri: str) -> str:
-    """Return `uri` without user name and password."""
-    scheme, separator, rest = uri.partition("://")
-    server, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}"
+    path = str(PROJECT / "mlflow.db").replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{path}"
 
 
 def unusable(uri: str, reason: str) -> TrackingError:
@@ -68,17 +62,20 @@ def address_of(given: str | None = None) -> str:
     In the URI they would stand in the message of a failed request, and so in a run's tags.
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
-    try:
-        parts, database = urlsplit(uri), sqlite_file(uri)
-    except (ValueError, ArgumentError) as error:
-        raise unusable(uri, str(error)) from error
-    if database and not database.is_absolute():  # jobs may run in another folder
+    url, is_server = parsed(uri), uri.startswith("http")
+    if is_server and url is None:
+        raise unusable(uri, "is not a URL")
+    if url and url.drivername == "postgres":
+        raise unusable(uri, "no such scheme; write postgresql://")
+    if url and not is_server and uri.count("@") > 1 and "@" in (url.password or ""):
+        raise unusable(uri, "write an @ in the password as %40")
+    if (database := url and sqlite_file(uri)) and not database.is_absolute():
         absolute = make_url(uri).set(database=to_absolute_path(str(database)))
-        return absolute.render_as_string(hide_password=False)
-    if not (uri.startswith("http") and parts.username and parts.password):
+        return absolute.render_as_string(hide_password=False)  # jobs may run in another folder
+    if not (url and is_server and url.username and url.password):
         return uri
-    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+    os.environ["MLFLOW_TRACKING_USERNAME"] = url.username
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = str(url.password)
     return without_password(uri)
 
 
@@ -91,7 +88,10 @@ def reached(uri: str) -> Iterator[None]:
             mlflow.set_tracking_uri(uri)
             yield
     except (*STORE_ERRORS, ImportError) as error:  # the driver of a database may not be installed
-        reason = one_line(_root_cause(error)).replace(uri, without_password(uri))[:300]
+        reason = one_line(_root_cause(error)).replace(uri, without_password(uri))
+        for secret in secrets_of(uri):
+            reason = reason.replace(secret, "***") if len(secret) > 2 else reason
+        reason = reason[:300]
         if NOT_WRITABLE.search(reason):
             reason += "; name another by MLFLOW_TRACKING_URI=sqlite:///FILE"
         raise unusable(uri, reason) from error

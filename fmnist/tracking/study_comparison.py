@@ -4,18 +4,20 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mlflow
 import numpy as np
-from matplotlib.figure import Figure
 
 from fmnist.common.errors import ComparisonError, one_line
+from fmnist.common.terminal import escaped
 from fmnist.evidence.comparison import Comparison, compare_variants
 from fmnist.evidence.layer_health import Health
 from fmnist.evidence.predictions import accuracy_by_class, disagreement
 from fmnist.reports import class_plots, comparison_report, search_report
 from fmnist.reports import comparison_plots as plots
+from fmnist.reports.pictures import Drawing, rendered
 from fmnist.reports.verdicts import conclusions, highest
 from fmnist.tracking import artifacts, run_log, study_runs, tag
 from fmnist.tracking.heartbeat import INTERRUPTED, status
@@ -52,43 +54,44 @@ def _command(study: OpenStudy) -> str:
 
 
 def _report(study: OpenStudy, result: Comparison) -> None:
+    """Log the comparison before it is printed: standard output may fail."""
     client, healths = mlflow.MlflowClient(), artifacts.health(result)
-    print()
-    comparison_report.show(result, healths)
-    print(f"\n{_command(study)}")
-    print(study.store.look_at(mlflow.get_run(study.run_id)))
-    note = "\n\n".join([result.design.question, highest(result), *conclusions(result)])
+    sentences = [result.design.question, highest(result), *conclusions(result)]
+    note = "\n\n".join(map(escaped, sentences))
     client.set_tag(study.run_id, tag.NOTE, note[:NOTE_LENGTH])
-    figures = pictures(result, healths)
+    drawn = pictures(result, healths)
     for name, text in {
         "comparison.md": comparison_report.markdown(result, healths),
         "comparison.json": comparison_report.as_json(result, healths),
-        "comparison.html": comparison_report.html(result, healths, figures),
+        "comparison.html": comparison_report.html(result, healths, drawn),
     }.items():
         client.log_text(study.run_id, text, f"comparison/{name}")
-    named = {f"comparison/{t.lower().replace(' ', '_')}.png": f for t, f in figures.items()}
-    # Tight: also where the names of the variants are long.
-    run_log.log_figures(study.run_id, named, bbox_inches="tight")
+    named = {f"comparison/{t.lower().replace(' ', '_')}.png": p for t, p in drawn.items()}
+    run_log.log_pictures(study.run_id, named)
     colours = plots.colours(result)
     for variant in result.variants:
         for run_id in variant.run_ids.values():
             client.set_tag(run_id, tag.COLOUR, colours[variant.name])
+    print()
+    comparison_report.show(result, healths)
+    print(f"\n{_command(study)}")
+    print(study.store.look_at(mlflow.get_run(study.run_id)))
 
 
-def pictures(result: Comparison, healths: Mapping[str, Health]) -> dict[str, Figure]:
-    """Draw the comparison, with what its runs logged; by title."""
-    colours, figures = plots.colours(result), {}
+def pictures(result: Comparison, healths: Mapping[str, Health]) -> dict[str, bytes]:
+    """Draw the comparison, with what its runs logged; return PNGs by title."""
+    colours, drawings = plots.colours(result), dict[str, Drawing]()
     if any(v.difference and v.difference.estimate.n > 1 for v in result.variants):
-        figures["Differences from the baseline"] = plots.forest(result)
-    figures["Every seed"] = plots.seeds(result)
-    figures["Learning curves"] = plots.curves(artifacts.histories(result), colours)
-    figures |= _pictures_by_class(result)
+        drawings["Differences from the baseline"] = partial(plots.forest, result)
+    drawings["Every seed"] = partial(plots.seeds, result)
+    drawings["Learning curves"] = partial(plots.curves, artifacts.histories(result), colours)
+    drawings |= _drawings_by_class(result)
     if healths:
-        figures["Layer health"] = plots.layer_profiles(healths, colours)
-    return figures
+        drawings["Layer health"] = partial(plots.layer_profiles, healths, colours)
+    return rendered(drawings, tight=True)
 
 
-def _pictures_by_class(result: Comparison) -> dict[str, Figure]:
+def _drawings_by_class(result: Comparison) -> dict[str, Drawing]:
     """Draw where the variants are right, and where the baseline and the best other one disagree."""
     predictions = artifacts.predictions(result)
     if not predictions:
@@ -100,16 +103,18 @@ def _pictures_by_class(result: Comparison) -> dict[str, Figure]:
         name: np.array(list(map(accuracy_by_class, by_seed.values())))
         for name, by_seed in predictions.items()
     }
-    figures = {"Accuracy by class": class_plots.accuracy_by_class(accuracies, class_names)}
+    drawings: dict[str, Drawing] = {
+        "Accuracy by class": partial(class_plots.accuracy_by_class, accuracies, class_names)
+    }
     if not others:
-        return figures
+        return drawings
     best = max(others, key=lambda variant: variant.estimate.mean).name
     of_best = predictions[best]
     if seeds := of_baseline.keys() & of_best.keys():
         counts = np.mean([disagreement(of_baseline[s], of_best[s]) for s in seeds], axis=0)
-        figure = class_plots.disagreements(counts, baseline.name, best, class_names)
-        figures["Disagreement"] = figure
-    return figures
+        names = baseline.name, best, class_names
+        drawings["Disagreement"] = partial(class_plots.disagreements, counts, *names)
+    return drawings
 
 
 @dataclass(frozen=True)
@@ -130,24 +135,25 @@ def name_variant(study: OpenStudy, variant: str, short_name: str) -> None:
 
 
 def conclude_search(study: OpenStudy, record: SearchRecord, comparison: Comparison | None) -> None:
-    """Print what was found, and log it.
+    """Log what was found, and print it.
 
     `comparison` is that of the best trial and the start over fresh seeds; None if there is none.
     """
     client, trials = mlflow.MlflowClient(), record.trials
     report = search_report.markdown(trials, comparison)
-    print(f"\n{report}")
-    if comparison is None:  # otherwise its report has said where to look
-        print(f"\n{study.store.look_at(client.get_run(study.run_id))}")
     client.log_text(study.run_id, report, "search/search.md")
     client.log_text(study.run_id, record.csv, "search/trials.csv")
     client.log_artifact(study.run_id, str(record.journal), "search")
     best = search_report.best_trial(trials)
     if best is not None and best.value is not None:
-        client.log_figure(study.run_id, search_report.trials_plot(trials), "search/trials.png")
+        plot = rendered({"search/trials.png": partial(search_report.trials_plot, trials)})
+        run_log.log_pictures(study.run_id, plot)
         client.log_metric(study.run_id, "search_best", best.value)
         if (fresh_mean := search_report.fresh_mean(trials, comparison)) is not None:
             client.log_metric(study.run_id, "search_drop", best.value - fresh_mean)
     note = client.get_run(study.run_id).data.tags.get(tag.NOTE, "")
     conclusion = search_report.conclusion(trials, comparison)
-    client.set_tag(study.run_id, tag.NOTE, f"{note}\n\n{conclusion}")
+    client.set_tag(study.run_id, tag.NOTE, f"{note}\n\n{escaped(conclusion)}")
+    print(f"\n{report}")
+    if comparison is None:  # otherwise its report has said where to look
+        print(f"\n{study.store.look_at(client.get_run(study.run_id))}")

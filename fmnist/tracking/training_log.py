@@ -16,6 +16,7 @@ from PIL import Image
 
 from fmnist.evidence.layer_health import QUANTITIES, TABLE
 from fmnist.reports.layer_health_maps import heat_maps
+from fmnist.reports.pictures import drawn
 from fmnist.tracking import run_log, tag
 from fmnist.tracking.artifacts import metric_history
 from fmnist.tracking.delivery_queue import DeliveryQueue
@@ -61,11 +62,10 @@ class TrainingLog:
 
     def on_train_end(self) -> None:
         """Log the last picture of layer health once more, where it is shown in full."""
-        if self.progress.measures_health:
-            picture = self._picture(len(self.progress.health))
-            self.queue.enqueue(
-                partial(self.client.log_image, self.run_id, picture, "plots/layer_health.png")
-            )
+        picture = self.progress.measures_health and self._picture(len(self.progress.health))
+        if picture:
+            log_image = partial(self.client.log_image, self.run_id, picture)
+            self.queue.enqueue(partial(log_image, "plots/layer_health.png"))
 
     def _log_missing_epochs(self, epochs: int) -> None:
         logged = metric_history(self.run_id, FIRST_METRIC)
@@ -92,12 +92,12 @@ class TrainingLog:
         ]
         if not logged:
             self._log_table(moments)
+        picture = self._picture(moments) if len(logged) < 2 else None
+        if picture and not logged:
             # MLflow's way to log an image in the background loses some when the process ends.
-            self.client.log_image(
-                self.run_id, self._picture(moments), key=PICTURES, step=step, synchronous=True
-            )
-        elif len(logged) == 1:  # stopped between the picture and its preview
-            self._log_preview(logged[0], self._picture(moments))
+            self.client.log_image(self.run_id, picture, key=PICTURES, step=step, synchronous=True)
+        elif picture:  # stopped between the picture and its preview
+            self._log_preview(logged[0], picture)
 
     def _log_table(self, moments: int) -> None:
         rows = [
@@ -117,8 +117,10 @@ class TrainingLog:
             parent = str(PurePosixPath(path).parent)
             self.client.log_artifact(self.run_id, str(preview), parent)
 
-    def _picture(self, moments: int) -> Image.Image:
-        return heat_maps(np.array(self.progress.health[:moments]), self.progress.planned)
+    def _picture(self, moments: int) -> Image.Image | None:
+        history = np.array(self.progress.health[:moments])
+        draw = partial(heat_maps, history, self.progress.planned)
+        return drawn(f"of layer health after epoch {moments - 1}", draw)
 
 
 def as_written(value: float) -> float:

@@ -10,9 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from fmnist.common.errors import TrainingError
+from fmnist.common.errors import ConfigError, TrainingError, one_line
 from fmnist.common.files import replacing
-from fmnist.config.schema import EPOCH_METRICS
+from fmnist.config.schema import EPOCH_METRICS, rebased
+
+MEASURED_BESIDE = ("learning_rate", "epoch_seconds")
+"""What `EpochMetrics` adds to `EPOCH_METRICS`."""
 
 Pruner = Callable[[int, float, bool], bool]
 """From the epoch, counted from 1, its val_accuracy and whether it is the last: whether to end."""
@@ -114,6 +117,11 @@ class PruneTrial(keras.callbacks.Callback):
             log.info(f"pruned after epoch {epoch + 1}: the search finds it not promising")
 
 
+def literal(path: str) -> str:
+    """Return a template that gives `path`, whatever braces are in it."""
+    return path.replace("{", "{{").replace("}", "}}")
+
+
 class Checkpoint(keras.callbacks.ModelCheckpoint):
     """Keras's ModelCheckpoint, but files are written atomically: a full disk loses nothing."""
 
@@ -122,8 +130,30 @@ class Checkpoint(keras.callbacks.ModelCheckpoint):
         template = str(self.filepath)
         path = Path(template.format(epoch=epoch + 1, **logs))
         with replacing(path) as beside:
-            self.filepath: str = str(beside)
+            self.filepath: str = literal(str(beside))  # which Keras formats once more
             try:
                 super().on_epoch_end(epoch, logs)
             finally:
                 self.filepath = template
+
+
+def check_checkpoint(
+    key: str, checkpoint: keras.callbacks.ModelCheckpoint, output_dir: str
+) -> None:
+    """Refuse what would fail after training; take braces in the run's folder as they are."""
+    by_batch = checkpoint.save_freq != "epoch"
+    if by_batch and checkpoint.save_best_only:
+        raise ConfigError(
+            f"{key}.save_freq={checkpoint.save_freq}: must be epoch with save_best_only=true, as "
+            f"{checkpoint.monitor} is known only then"
+        )
+    checkpoint.filepath = rebased(checkpoint.filepath, output_dir, literal(output_dir))
+    known = [*EPOCH_METRICS, *MEASURED_BESIDE]
+    values = dict.fromkeys(known, 1.0) | ({"batch": 1} if by_batch else {})
+    try:
+        checkpoint.filepath.format(epoch=1, **values)
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"{key}.filepath={checkpoint.filepath}: {type(error).__name__} {one_line(error)}; in "
+            f"braces may stand epoch, {', '.join(known)}"
+        ) from error

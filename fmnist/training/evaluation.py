@@ -1,14 +1,19 @@
 """What the trained weights are worth: scores, digests, predictions."""
 
+import logging
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist.common.errors import one_line
 from fmnist.data.datasets import Dataset, Part
 from fmnist.training.batches import scoring_batches
 from fmnist.training.callbacks import shortest
 from fmnist.training.state import digest_of_weights
 from fmnist.training.trainer import Fitted, Prepared
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(prepared: Prepared, fitted: Fitted) -> tuple[dict[str, float], dict[str, object]]:
@@ -24,14 +29,31 @@ def evaluate(prepared: Prepared, fitted: Fitted) -> tuple[dict[str, float], dict
     model, dataset = prepared.model, prepared.dataset
     scores = score(model, dataset, "last")
     digests: dict[str, object] = {"last": digest_of_weights(model), "epochs": fitted.digests}
-    checkpoints = (c for c in prepared.callbacks if isinstance(c, keras.callbacks.ModelCheckpoint))
-    of_best_model = (c for c in checkpoints if c.save_best_only and not c.save_weights_only)
-    if checkpoint := next(of_best_model, None):
-        model.load_weights(checkpoint.filepath)
+    if best_epoch := _load_best(prepared, fitted):
         scores |= score(model, dataset, "best")
-        scores["best_epoch"] = fitted.history[checkpoint.monitor].index(checkpoint.best) + 1
+        scores["best_epoch"] = best_epoch
         digests["best"] = digest_of_weights(model)
     return scores, digests
+
+
+def _load_best(prepared: Prepared, fitted: Fitted) -> int | None:
+    """Load the weights of the best epoch, and return its number; None, and a warning, if none."""
+    checkpoints = (c for c in prepared.callbacks if isinstance(c, keras.callbacks.ModelCheckpoint))
+    checkpoint = next((c for c in checkpoints if c.save_best_only), None)
+    if checkpoint is None:
+        return None
+    values, last = fitted.history[checkpoint.monitor], prepared.model.get_weights()
+    try:
+        if checkpoint.best not in values:
+            raise ValueError(f"{checkpoint.monitor} was never better than {checkpoint.best}")
+        epoch = values.index(checkpoint.best)
+        logs = {name: values[epoch] for name, values in fitted.history.items()}
+        prepared.model.load_weights(checkpoint.filepath.format(epoch=epoch + 1, **logs))
+        return epoch + 1
+    except Exception as error:  # whatever Keras makes of a damaged file
+        prepared.model.set_weights(last)
+        log.warning("no best checkpoint, so the last weights are kept: %s", one_line(error))
+        return None
 
 
 def score(model: keras.Model, dataset: Dataset, weights: str) -> dict[str, float]:

@@ -20,6 +20,7 @@ from fmnist.training.callbacks import (
     Pruner,
     PruneTrial,
     StopAtDivergence,
+    check_checkpoint,
 )
 from fmnist.training.compiled_epoch import CannotCompile, CompiledEpoch, compiled_epoch
 from fmnist.training.layer_health import LayerHealth
@@ -95,6 +96,8 @@ def user_callbacks(config: Config, dataset: Dataset) -> list[keras.callbacks.Cal
             )
         if isinstance(callback, LayerHealth):
             callback.watch(dataset.train)
+        if isinstance(callback, keras.callbacks.ModelCheckpoint):
+            check_checkpoint(f"callbacks.{name}", callback, config.output_dir)
         monitor = getattr(callback, "monitor", EPOCH_METRICS[-1])
         if monitor not in EPOCH_METRICS:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,48 @@ def test_whoever_wants_tracebacks_gets_them():
 )
 def test_a_signal_is_one_line_and_its_status(body, status, line):
     assert ended(body) == (status, line)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_command_goes_on_quietly_when_its_reader_has_gone(stream, tmp_path):
+    body = (
+        f"import sys, logging, pathlib; logging.basicConfig(stream=sys.{stream})\n"
+        f"    for _ in range(5000): print('x' * 100, file=sys.{stream}); logging.error('y')\n"
+        f"    pathlib.Path({str(tmp_path / 'ended')!r}).touch()"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-c", COMMAND.format(body)]
+    with subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, **pipes) as process:
+        gone, kept = process.stdout, process.stderr
+        if stream == "stderr":
+            gone, kept = kept, gone
+        assert gone.readline()
+        gone.close()
+        assert kept.read() == b""
+    assert process.returncode == 0 and (tmp_path / "ended").exists()
+
+
+def test_a_character_that_the_terminal_lacks_is_written_by_its_number():
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND.format("print('86.3 ± 0.3')")],
+        cwd=PROJECT,
+        env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stdout) == (0, b"86.3 \\xb1 0.3\n")
+
+
+def test_a_full_disk_is_no_closed_pipe():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", COMMAND.format("print('x', flush=True)")],
+            cwd=PROJECT,
+            env=ENVIRONMENT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode != 0 and "error: [Errno 28] No space left on device" in done.stderr
 
 
 def test_a_usage_error_has_status_2():

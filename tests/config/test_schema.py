@@ -34,6 +34,7 @@ def test_defaults_are_the_tutorials(config):
         "data.url": "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
         "data.timeout": 120.0,
         "data.validation_size": 5000,
+        "data.allow_missing_classes": False,
         "model.name": "selu_dropout",
         **{f"model.{key}": value for key, value in (SHARED | VARIANTS["selu_dropout"]).items()},
         "optimizer._target_": "keras.optimizers.SGD",

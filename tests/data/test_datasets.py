@@ -74,7 +74,12 @@ def test_the_fingerprint_tells_content_split_and_scaling_apart(tmp_path, small_a
     ("arguments", "changed", "error", "message"),
     [
         ({"validation_size": 40}, {}, ConfigError, "data.validation_size=40: must be below the 40"),
-        ({"class_names": ["a"]}, {}, ConfigError, "data.class_names: 1 names for 3 classes"),
+        (
+            {"class_names": ["a"]},
+            {},
+            ConfigError,
+            "data.class_names: 1 names for 3 classes; the labels are 0 to 2",
+        ),
         (
             {},
             {"train-images-idx3-ubyte": np.full((40, 6, 5), 7)},

@@ -163,3 +163,29 @@ def meaning(content: bytes) -> np.ndarray | None:
     if math.prod(shape) != len(plain) - 16 or 0 in shape:
         return None
     return np.frombuffer(plain[16:], np.uint8).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    ("rename", "words"),
+    [
+        ({IMAGES: "train-images.idx3-ubyte"}, "rename it: train-images.idx3-ubyte"),
+        ({IMAGES: "emnist-letters-train-images-idx3-ubyte"}, "rename it: emnist-letters-train-im"),
+        (
+            {"t10k-labels-idx1-ubyte": "emnist-test-labels-idx1-ubyte.gz"},
+            "t10k-labels-idx1-ubyte[.gz] is missing; if it is one of these, rename it: emnist-test",
+        ),
+        (
+            {name: f"raw/{name}" for name in DIMENSIONS},
+            f"needed are {', '.join(DIMENSIONS)}; there are notes.txt, raw/",
+        ),
+    ],
+)
+def test_a_missing_file_is_named_with_what_is_there(tmp_path, small_arrays, rename, words):
+    write_idx(tmp_path, small_arrays)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "raw").mkdir()
+    for name, other in rename.items():
+        (tmp_path / name).rename(tmp_path / other)
+    with pytest.raises(DataError) as refused:
+        read_folder(tmp_path)
+    assert words in str(refused.value)

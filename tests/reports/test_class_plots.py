@@ -27,9 +27,10 @@ def test_disagreements_show_their_counts():
 
 
 def test_accuracies_are_means_of_the_seeds_in_percent():
-    accuracies = {"relu": np.array([[0.5, 1, 0, 0], [1, 1, 0, 0]]), "selu": np.ones((2, 4))}
+    relu = np.array([[0.5, 1, 0, np.nan], [1, 1, 0, np.nan]])  # no image of the last class
+    accuracies = {"relu": relu, "selu": np.ones((2, 4))}
     axes = class_plots.accuracy_by_class(accuracies, NAMES).axes[0]
-    assert [text.get_text() for text in axes.texts[:4]] == ["75.0", "100.0", "0.0", "0.0"]
+    assert [text.get_text() for text in axes.texts[:4]] == ["75.0", "100.0", "0.0", "-"]
 
 
 def test_confusion_matrix_counts_by_class_name():

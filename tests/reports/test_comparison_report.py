@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from functools import partial
 from html import unescape
 
 import pytest
@@ -11,6 +12,7 @@ from evidence_samples import finished_runs, layer_health, run_summary
 from fmnist.evidence.comparison import StudyDesign, compare_variants
 from fmnist.evidence.layer_health import sentences
 from fmnist.reports import comparison_plots, comparison_report
+from fmnist.reports.pictures import rendered
 from fmnist.reports.verdicts import conclusions, highest
 
 HEALTH = {"relu": layer_health([50, 5, 1], [1, 1, 1])}
@@ -61,8 +63,8 @@ def test_a_terminal_shows_the_text_rendered(comparison, monkeypatch, capsys):
 
 
 def test_the_page_needs_no_other_file_and_says_it_all(comparison):
-    figure = comparison_plots.seeds(comparison)
-    page = comparison_report.html(comparison, HEALTH, {"Every seed": figure})
+    pictures = rendered({"Every seed": partial(comparison_plots.seeds, comparison)})
+    page = comparison_report.html(comparison, HEALTH, pictures)
     assert "Is &lt;selu&gt; better?" in page and "<selu>" not in page
     assert not re.search(r"(src|href)=.(?!data:)", page)
     assert page.count("data:image/png;base64,iVBOR") == 1

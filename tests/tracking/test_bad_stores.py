@@ -18,8 +18,13 @@ STORES = [
     ("file:///HERE/mlruns", "HERE/mlruns: The filesystem tracking backend"),
     ("http://127.0.0.1:9", "tracking store http://127.0.0.1:9: [Errno 111] Connection refused"),
     ("http://127.0.0.1:99999", "tracking store http://127.0.0.1:99999: Failed to parse"),
-    ("http://[::1", "tracking store http://[::1: Invalid IPv6 URL"),
+    ("http://[::1", "tracking store http://[::1: is not a URL"),
     ("http://user:geheim@127.0.0.1:9", "tracking.uri: no password here"),
+    ("postgresql://user:geh/geheim@127.0.0.1:9/x", "tracking.uri: no password here"),
+    ("postgresql://user@127.0.0.1:9/x?password=geheim", "tracking.uri: no password here"),
+    ("postgresql://user:ge@geheim@127.0.0.1:9/x", "tracking.uri: no password here"),
+    ("http://user:geh/geheim@127.0.0.1:9", "tracking.uri: no password here"),
+    ("postgres://nobody@127.0.0.1:9/x", "postgres://127.0.0.1:9/x: no such scheme; write postgre"),
     ("postgresql://nobody@127.0.0.1:9/x", "port 9 failed: Connection refused"),
     ("mysql://nobody@127.0.0.1:9/x", "No module named 'MySQLdb'"),
     ("mssql+nosuch://x", "Can't load plugin: sqlalchemy.dialects:mssql.nosuch"),
@@ -33,7 +38,7 @@ def test_one_line_says_why_it_is_none(tmp_path, monkeypatch, uri, words, by):
     filled = uri.replace("HERE", str(tmp_path))
     if by == "variable":
         if "no password here" in words:
-            words = "tracking store http://127.0.0.1:9: [Errno 111] Connection refused"
+            words = "as %40" if "ge@" in uri else "Connection refused"
         for name in ("USERNAME", "PASSWORD"):  # which it may set
             monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", filled)

@@ -136,7 +136,19 @@ def test_a_server_that_never_answers_is_given_up_within_ten_seconds(monkeypatch)
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ  # later calls keep MLflow's patience
 
 
-def test_passwords_are_not_shown():
-    assert store_uri.without_password("http://me:secret@host:5000/x") == "http://host:5000/x"
-    assert store_uri.without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
-    assert os.environ.get("MLFLOW_TRACKING_PASSWORD") is None
+def test_a_server_gets_a_password_that_nobody_quoted(monkeypatch):
+    for name in ("USERNAME", "PASSWORD"):  # which it sets
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "")
+    assert store_uri.address_of("https://me:a/b@c@host:5000/x") == "https://host:5000/x"
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "me"
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "a/b@c"
+
+
+def test_the_default_store_lies_in_a_folder_of_any_name(tmp_path, monkeypatch):
+    folder = tmp_path / "a {y} 50%20 #c Tim's ? b"
+    folder.mkdir()
+    monkeypatch.setattr(store_uri, "PROJECT", folder)
+    uri = store_uri.default_uri()
+    assert store_uri.sqlite_file(uri) == folder / "mlflow.db"
+    store.open_store(Tracking(uri, "x"))
+    assert (folder / "mlflow.db").stat().st_size > 0
