@@ -19,6 +19,7 @@ from fmnist.registry import commit
 from fmnist.registry.decision_log import DecisionLog, all_decision_logs
 from fmnist.runs import checkout, resume
 from fmnist.tracking import moved_store, store_checks, tag
+from fmnist.tracking.git import git_state
 from fmnist.tracking.heartbeat import HEARTBEAT_TIMEOUT
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_inputs import config_of_run
@@ -44,6 +45,7 @@ def run_checks(fix: bool) -> bool:
     Raises:
         TrackingError: if the store cannot be read.
     """
+    print(f"code: {git_state().problem or 'good'}")  # not wrong: runs say so, too
     well = _report("data", data_findings(), fix) & _report("checkouts", checkout_findings(), fix)
     uri = existing_uri()
     at_first = {f"store {without_password(uri)}": schema_findings, "paths": moved_findings}

@@ -56,7 +56,8 @@ def is_alive(run: Run) -> bool:
     tags = run.data.tags
     if not {tag.HOST, tag.FOLDER, tag.HEARTBEAT} <= tags.keys():
         return True
-    if tags[tag.HOST] == platform.node():
+    # Two containers may have one name; then the other's folder is not here.
+    if tags[tag.HOST] == platform.node() and Path(tags[tag.FOLDER]).is_dir():
         return is_held(Path(tags[tag.FOLDER], LOCK))
     last = tags[tag.HEARTBEAT]
     return time.time() - (int(last) if last.isdecimal() else 0) / 1000 < HEARTBEAT_TIMEOUT

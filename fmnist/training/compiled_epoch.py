@@ -21,6 +21,8 @@ PROGRAMS = 2
 `device_compilation_cache.h`: no eviction); this bounds what Python holds beside that."""
 MESSAGE_WIDTH = 200  # characters of a reason that is quoted from a library
 
+CONVOLUTIONS = tuple(getattr(keras.layers, name) for name in dir(keras.layers) if "Conv" in name)
+
 
 class CannotCompile(Exception):
     """An epoch with this model or callback cannot be one program; the message says why."""
@@ -145,12 +147,27 @@ def compiled_epoch(
     """Return the program for `model`; a new one compiles in the background.
 
     Raises:
-        CannotCompile: if a callback needs every batch or the model cannot be copied.
+        CannotCompile: if a callback needs every batch, if the model cannot be copied, or if the
+            program would be slower than stock Keras.
     """
+    if slow := next(filter(is_slow_in_xla, layers_of(model)), None):
+        raise CannotCompile(f"XLA is slow at convolutions on a processor ({slow.name})")
     for callback in callbacks:
         if needs_every_batch(callback):
             raise CannotCompile(f"{type(callback).__name__} needs every batch")
     return program_of(Architecture(structure(model), len(train), batch_size, model))
+
+
+def is_slow_in_xla(layer: keras.layers.Layer) -> bool:
+    """Tell whether XLA's program for processors is many times slower than TensorFlow's kernel."""
+    return isinstance(layer, CONVOLUTIONS) and not tf.config.list_physical_devices("GPU")
+
+
+def layers_of(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """Yield a layer or model and all layers in it, however deep."""
+    yield layer
+    for inner in getattr(layer, "layers", ()):
+        yield from layers_of(inner)
 
 
 def needs_every_batch(callback: keras.callbacks.Callback) -> bool:

@@ -243,3 +243,14 @@ def test_callbacks_that_need_every_batch_are_known(digits, callback, needed):
     if needed:
         with pytest.raises(CannotCompile, match="needs every batch"):
             compiled_epoch(None, digits.train, 32, [callback])
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_convolutions_are_left_to_stock_keras(digits, inner):
+    image = digits.image_shape
+    layers = [keras.layers.Reshape((*image, 1)), keras.layers.Conv2D(2, 3, name="first")]
+    if inner:
+        layers = [keras.Sequential([keras.Input(image), *layers])]
+    model = keras.Sequential([keras.Input(image), *layers])
+    with pytest.raises(CannotCompile, match=r"slow at convolutions on a processor \(first\)"):
+        compiled_epoch(model, digits.train, 32, [])
