@@ -34,6 +34,9 @@ SCORES = ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
 EPOCH_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 """What is measured of each epoch."""
 
+NON_RESULT_PARAMS = ("data.dir", "data.allow_missing_classes")
+"""Params that do not affect the result: the fingerprint of the data says what there is."""
+
 NON_RESULT_KEYS = ("tracking", "study", "promote", "promotion", "output_dir", "resume", "rerun")
 """Keys that do not affect the weights of a run, nor its metrics."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fmnist import PROJECT, __version__
 from fmnist.config.instantiate import targets
-from fmnist.config.schema import Config
+from fmnist.config.schema import NON_RESULT_PARAMS, Config
 from fmnist.data.datasets import Dataset
 from fmnist.tracking import tag
 from fmnist.tracking.artifacts import artifact
@@ -68,7 +68,7 @@ def environment() -> dict[str, Any]:
 
 def signature(config: Config, fingerprint: str) -> str:
     """Return a SHA-256 that two runs share if they come to the same weights, bit for bit."""
-    params = {key: value for key, value in config.params().items() if key != "data.dir"}
+    params = {k: v for k, v in config.params().items() if k not in NON_RESULT_PARAMS}
     content = [params, fingerprint, code_digest(own_modules(config)), devices.numerics()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

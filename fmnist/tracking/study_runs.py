@@ -10,6 +10,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from fmnist.common.errors import TrackingError, one_line
+from fmnist.config.schema import NON_RESULT_PARAMS
 from fmnist.evidence.comparison import StudyDesign
 from fmnist.evidence.pooling import RunSummary
 from fmnist.tracking import tag
@@ -17,12 +18,10 @@ from fmnist.tracking.heartbeat import status
 from fmnist.tracking.store import Run, Store, search
 
 PROVENANCE_TAGS = (tag.DATA, tag.CODE, tag.ENGINE, tag.FLAGS)
-"""Tags that must be equal for runs to be pooled; others of these have no influence."""
+"""Tags that must be equal for runs to be pooled."""
 
 INFORMATION_TAGS = (tag.COMMIT, tag.PATCH)
-NOT_COMPARED = ("data.dir",)
-"""Params that may differ: what lies there has a fingerprint."""
-
+"""Tags that are shown where all runs have the same."""
 NO_EVIDENCE_TAGS = {
     tag.SWEEP,  # a study did not train, though `mlflow run` gives it a param seed
     tag.REPRODUCES,  # it has the seed of a run that counts already
@@ -83,7 +82,7 @@ def run_summary(run: Run) -> RunSummary:
         ended = "diverged"
     provenance = {name: tags[name] for name in PROVENANCE_TAGS if name in tags}
     information = {name: tags[name] for name in INFORMATION_TAGS if name in tags}
-    params = {key: v for key, v in run.data.params.items() if key not in NOT_COMPARED}
+    params = {key: v for key, v in run.data.params.items() if key not in NON_RESULT_PARAMS}
     return RunSummary(
         run.info.run_id,
         ended,
