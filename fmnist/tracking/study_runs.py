@@ -22,6 +22,7 @@ PROVENANCE_TAGS = (tag.DATA, tag.CODE, tag.ENGINE, tag.FLAGS)
 
 INFORMATION_TAGS = (tag.COMMIT, tag.PATCH)
 """Tags that are shown where all runs have the same."""
+
 NO_EVIDENCE_TAGS = {
     tag.SWEEP,  # a study did not train, though `mlflow run` gives it a param seed
     tag.REPRODUCES,  # it has the seed of a run that counts already
