@@ -26,7 +26,7 @@ class SweepProgress:
         self.sweep_dir, self.planned, self.swept = sweep_dir, planned, swept
         self.jobs: dict[int, JobState] = {}
         self.over = Event()
-        self.console = Console(highlight=False, markup=False, soft_wrap=True)
+        self.console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         self.thread = Thread(target=self._show, daemon=True)
 
     def start(self) -> None:

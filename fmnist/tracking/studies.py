@@ -12,6 +12,7 @@ from typing import Any
 import mlflow
 
 from fmnist.common.errors import TrackingError
+from fmnist.common.terminal import escaped
 from fmnist.config.schema import Tracking
 from fmnist.evidence.comparison import StudyDesign
 from fmnist.tracking import run_log, tag
@@ -74,7 +75,7 @@ def begin(tracking: Tracking, design: StudyDesign, sweep: Sweep) -> OpenStudy:
         tag.CRITERIA: json.dumps(dict(sweep.criteria)),
         tag.COMMAND: sweep.command,
         tag.COMMIT: sweep.commit or UNKNOWN,
-        tag.NOTE: design.question,
+        tag.NOTE: escaped(design.question),
         **process_tags(sweep.folder),
     }
     if sweep.signature:
