@@ -14,6 +14,7 @@ from fmnist.config.schema import Tracking
 from fmnist.evidence.comparison import StudyDesign
 from fmnist.tracking import run_log, tag
 from fmnist.tracking.heartbeat import is_alive, process_tags, status
+from fmnist.tracking.run_names import replace_generated_name
 from fmnist.tracking.store import Run, Store, open_store, search
 
 
@@ -60,6 +61,7 @@ def begin(tracking: Tracking, design: StudyDesign, sweep: Sweep) -> OpenStudy:
     if run_id is None:
         with mlflow.start_run(experiment_id=store.experiment_id, run_name=sweep.name) as run:
             run_id = run.info.run_id
+    replace_generated_name(run_id, sweep.name)
     mlflow.MlflowClient().update_run(run_id, "RUNNING")
     tags = {
         tag.STUDY: json.dumps(dataclasses.asdict(design)),

@@ -19,6 +19,7 @@ from fmnist.tracking.delivery_queue import DeliveryQueue, UndeliveredError
 from fmnist.tracking.heartbeat import process_tags, run_lock, send_heartbeat
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_inputs import RunInputs
+from fmnist.tracking.run_names import replace_generated_name
 from fmnist.tracking.store import Run
 from fmnist.tracking.store_uri import environment_variables, unusable
 
@@ -106,6 +107,8 @@ def _start(inputs: RunInputs, tags: dict[str, str]) -> Run:
     if inputs.original:
         name = f"reproduces {inputs.original.info.run_name}"
     opened_by_mlflow = not study and os.environ.get("MLFLOW_RUN_ID")
+    if opened_by_mlflow:
+        replace_generated_name(opened_by_mlflow, name)
     return mlflow.start_run(
         experiment_id=inputs.store.experiment_id,
         run_name=None if opened_by_mlflow else name,
