@@ -5,8 +5,10 @@
 # make figures    the pictures of README and docs anew, from the latest run, study and decision here
 # make lock       pin both requirements.txt anew from pyproject.toml (needs uv)
 
-PYTHON ?= python3
+# PYTHON=python3.12 names the interpreter of .venv; another name makes .venv anew.
+PYTHON ?=
 BIN := .venv/bin
+MADE := .venv/made-by # holds PYTHON
 READY := .venv/ready
 TESTABLE := .venv/testable
 
@@ -30,13 +32,24 @@ lint: $(TESTABLE)
 figures: $(TESTABLE)
 	$(BIN)/python bench/figures.py
 
+ifneq ($(PYTHON),)
+ifneq ($(PYTHON),$(shell cat $(MADE) 2> /dev/null))
+.PHONY: $(READY)
+endif
+endif
+
+# An environment that is not ready may have been made by an interpreter that does not do.
 $(READY): requirements.txt
-	@if command -v uv > /dev/null; then \
-	  uv venv --seed --allow-existing .venv; \
-	else \
-	  $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with PYTHON=")' && \
-	  $(PYTHON) -m venv .venv; \
+	@if [ -f $(MADE) ] && { [ ! -f $@ ] || [ "$(or $(PYTHON),$$(cat $(MADE)))" != "$$(cat $(MADE))" ]; }; then \
+	  rm -rf .venv; \
 	fi
+	@if command -v uv > /dev/null; then \
+	  uv venv --seed --allow-existing $(if $(PYTHON),--python $(PYTHON)) .venv; \
+	else \
+	  $(or $(PYTHON),python3) -m venv .venv; \
+	fi
+	@echo "$(PYTHON)" > $(MADE)
+	@$(BIN)/python -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with PYTHON=")'
 	@$(call install,$<)
 	@touch $@
 

@@ -37,7 +37,7 @@ def test_every_direct_dependency_is_pinned_within_its_range(lock, lines):
 def test_requirements_pin_exactly_and_name_no_registry():
     for lock in LOCKS:
         assert all(len(p.specifier) == 1 and str(p.specifier).startswith("==") for p in pins(lock))
-    for name in (*LOCKS, "pyproject.toml", "conda.yaml"):
+    for name in (*LOCKS, "pyproject.toml", "conda.yaml", "python_env.yaml"):
         assert not re.search(r"index-url|find-links|://", (PROJECT / name).read_text()), name
 
 
@@ -54,6 +54,8 @@ def test_conda_takes_the_same_pins_and_a_python_that_the_project_allows():
     assert (pip, packages) == ("pip", {"pip": ["-r requirements.txt"]})
     allowed = SpecifierSet(PROJECT_TABLE["project"]["requires-python"])
     assert python.removeprefix("python=") in allowed
+    virtualenv = yaml.safe_load((PROJECT / "python_env.yaml").read_text())
+    assert virtualenv == {"python": python.removeprefix("python="), "dependencies": packages["pip"]}
 
 
 def test_this_environment_is_the_pinned_one():

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
+from fmnist import __version__
 from fmnist.common.errors import ConfigError, is_user_error, one_line
 from fmnist.common.startup import TRACEBACK_WANTED, prepare_command, prepare_streams
 
@@ -58,6 +59,9 @@ def _is_beyond_command_line(error: Exception) -> bool:
 
 def check_command_line() -> None:
     """End the program with one line if Hydra does not know an option, or if one is dangerous."""
+    if "--version" in sys.argv[1:]:  # Hydra would print its own
+        print(__version__)
+        sys.exit()
     parser = get_args_parser()
     parser.error = usage_error  # type: ignore[method-assign]
     if parser.parse_args().experimental_rerun:

@@ -18,6 +18,7 @@ from fmnist.evidence.comparison import StudyDesign
 from fmnist.tracking import run_log, tag
 from fmnist.tracking.git import UNKNOWN
 from fmnist.tracking.heartbeat import is_alive, process_tags, status
+from fmnist.tracking.run_names import replace_generated_name
 from fmnist.tracking.store import Run, Store, create_run, find_run, open_store, search
 
 
@@ -66,7 +67,9 @@ def begin(tracking: Tracking, design: StudyDesign, sweep: Sweep) -> OpenStudy:
     if run_id is None and (unfinished := _unfinished(store, sweep)):
         run_id, tags = unfinished.info.run_id, unfinished.data.tags
         earlier, threads = tags.get(tag.SWEEP), int(tags.get(tag.THREADS, threads))
-    run_id = run_id or create_run(store.experiment_id, sweep.name)
+    if run_id is None:
+        run_id = create_run(store.experiment_id, sweep.name)
+    replace_generated_name(run_id, sweep.name)
     mlflow.MlflowClient().update_run(run_id, "RUNNING")
     tags = {
         tag.STUDY: json.dumps(dataclasses.asdict(design)),

@@ -19,6 +19,7 @@ from fmnist.tracking.delivery_queue import DeliveryQueue, UndeliveredError
 from fmnist.tracking.heartbeat import process_tags, run_lock, send_heartbeat
 from fmnist.tracking.retry import STORE_ERRORS
 from fmnist.tracking.run_inputs import RunInputs
+from fmnist.tracking.run_names import replace_generated_name
 from fmnist.tracking.store import Run, create_run
 from fmnist.tracking.store_uri import environment_variables, unusable
 
@@ -110,6 +111,7 @@ def _start(inputs: RunInputs, tags: dict[str, str]) -> Run:
         tags[tag.PARENT] = study
     run_id = opened_by_mlflow or create_run(inputs.store.experiment_id, name, tags)
     try:
+        replace_generated_name(run_id, name)
         return mlflow.start_run(run_id=run_id, tags=tags)
     except Exception:  # the run shall not seem to run
         MlflowClient().set_terminated(run_id, "FAILED")

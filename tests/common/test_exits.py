@@ -118,3 +118,11 @@ def test_a_full_disk_is_no_closed_pipe():
 def test_a_usage_error_has_status_2():
     body = "from fmnist.common.exits import usage_error; usage_error('No such command.')"
     assert ended(body) == (2, "error: No such command; see --help\n")
+
+
+def test_the_version_is_ours_and_not_that_of_hydra():
+    from fmnist import __version__
+
+    command = [sys.executable, "train.py", "--version"]
+    done = subprocess.run(command, cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{__version__}\n")

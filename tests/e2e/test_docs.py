@@ -97,7 +97,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
 
 
 def make_clone(folder: Path) -> None:
-    for name in ("conf", "fmnist", "hydra_plugins", "train.py", "MLproject", "conda.yaml"):
+    for name in ("conf", "fmnist", "hydra_plugins", "train.py", "MLproject", "python_env.yaml"):
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
         copy(PROJECT / name, folder / name)
     for name, changes in CHEAPER.items():

@@ -50,7 +50,9 @@ def test_a_sweep_makes_its_jobs_children_of_the_opened_run_and_promotes_if_it_sh
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     [opened] = {run.data.tags["mlflow.parentRunId"] for run in children}
     assert sorted(run.data.params["model.name"] for run in children) == ["relu", "selu"]
-    assert opened in {run.info.run_id for run in runs} and decision.data.tags["study"] == opened
+    assert decision.data.tags["study"] == opened
+    [study] = [run for run in runs if run.info.run_id == opened]
+    assert study.info.run_name == "sweep of model"
 
 
 def test_the_commands_on_finished_runs(clone):
@@ -60,7 +62,7 @@ def test_the_commands_on_finished_runs(clone):
     promoted = mlflow_run(clone, "local", "options=--first", entry_point="promote")
     assert promoted.returncode == 0, promoted.stderr
     champion = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db").get_model_version_by_alias(
-        "fmnist", "champion"
+        "fmnist-digits", "champion"
     )
     record = next(run for run in runs_in(clone) if run.data.tags.get("champion"))
     assert champion.tags["decision"] == record.info.run_id
@@ -88,6 +90,7 @@ def test_in_an_environment_of_its_own_and_without_overrides_on_the_real_data(clo
     assert done.returncode == 0, done.stderr[-2000:]
     tracked = runs_in(clone)[0]
     assert tracked.info.status == "FINISHED"
+    assert tracked.info.run_name == "relu seed 42"
     assert tracked.data.tags["mlflow.project.backend"] == "local"  # it is the run that was opened
     assert "best_val_accuracy" in tracked.data.metrics
     assert tracked.data.params["data._target_"] == "fmnist.data.fashion_mnist"
@@ -102,6 +105,20 @@ def test_a_seed_given_twice_is_refused(clone):
     assert done.returncode != 0
     assert "error: seed=7: `mlflow run` has 42; use -P seed=" in done.stderr
     assert runs_in(clone)[0].info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "parameter", "error"),
+    [
+        ("main", "model=it's", "error: LexerNoViableAltException: model=it's "),
+        ("compare", "study=it's", "error: study it's: "),
+        ("promote", "study=it's", "error: study it's: "),
+        ("reproduce", "run_id=it's", "error: run it's: there is no such run"),
+    ],
+)
+def test_a_quote_in_a_parameter_reaches_the_command(clone, entry_point, parameter, error):
+    done = mlflow_run(clone, "local", parameter, entry_point=entry_point)
+    assert done.returncode != 0 and error in done.stderr, done.stderr
 
 
 def test_a_bad_parameter_fails_the_run_and_the_command(clone):

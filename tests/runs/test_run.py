@@ -273,7 +273,7 @@ def test_a_diverged_run_is_failed_and_named(run, store):
             "is not a keras.callbacks.Callback",
         ),
         (["+callbacks.x=3"], ConfigError, "callbacks.x: "),
-        (["+optimizer.speed=3"], ConfigError, "optimizer: "),
+        (["+optimizer.speed=3"], ConfigError, "optimizer.speed=3: keras.optimizers.SGD takes no"),
         (["callbacks.checkpoint.filepath=best.h6"], ConfigError, "callbacks.checkpoint: "),
     ],
 )

@@ -19,7 +19,7 @@ def check(swept_config, typed):
         ("model.depth=2,x", "model.depth: Value 'x' of type 'str' could not be converted"),
         ("model.depth=choice(3,0)", "model.depth=0: must be at least 1"),
         ("model.depth=range(3,-2,-1)", "model.depth=-1: must be at least 1"),
-        ("optimizer.learning_rate=0.1,0", "optimizer.learning_rate=0.0: must be above 0"),
+        ("optimizer.learning_rate=0.1,0", "optimizer.learning_rate=0: must be above 0"),
         ("training.engine=keras,fast", "training.engine: Invalid value 'fast', expected one of"),
         ("model.nosuch=1,2", "model.nosuch: no such key; there are name, activation, depth"),
         ("model=relu,nosuch", "model=nosuch: choose one of batch_norm, "),
