@@ -211,3 +211,9 @@ def test_equal_runs_have_equal_params_wherever_they_are_put(config, tmp_path):
     assert isinstance(here, Config)
     assert here.callbacks != there.callbacks
     assert here.params() == there.params()
+
+
+def test_the_folder_of_the_data_is_found_from_any_other(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config("data=idx", "data.dir=letters").data["dir"] == f"{tmp_path}/letters"
+    assert config("data=idx", "data.dir=/a/letters").data["dir"] == "/a/letters"
