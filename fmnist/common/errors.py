@@ -98,9 +98,19 @@ def _message(error: BaseException) -> str:
         return f"the server refuses {refused[1]} ({refused[2]}): {REMEDIES[refused[2]]}"
     if several := re.match("Ambiguous value for argument '(.*?)'", message):
         return f"{several[1]}: several values need a sweep; add -m"
-    if isinstance(error, OverrideParseException) and error.override not in message:
-        return f"{error.override}: {message}"
+    if isinstance(error, OverrideParseException):
+        return _unparsed(error, message)
     return message
+
+
+def _unparsed(error: OverrideParseException, message: str) -> str:
+    """Say which override Hydra cannot parse; of its words those that say more than that."""
+    reason = re.sub("LexerNoViableAltException: .*| ?See https.*", "", message)
+    because = f" ({reason})" if reason else ""
+    return (
+        f"{error.override}: Hydra cannot read this{because}; "
+        "special characters need quotes for Hydra, too: 'KEY=\"VALUE\"'"
+    )
 
 
 def _unknown_choice(error: MissingConfigException) -> str:

@@ -24,7 +24,7 @@ VALUES = [
     ("model.name=", "model.name=: must be 1 to 250 printable characters"),
     ("seed=1,2", "seed=1,2: several values need a sweep; add -m"),
     ("seed=1 seed=2 seed=x", "seed: Value 'x' of type 'str' could not"),
-    ("model.name='\"unbalanced'", 'LexerNoViableAltException: model.name="unbalanced'),
+    ("model.name='\"unbalanced'", 'model.name="unbalanced: Hydra cannot read this; special'),
     ("model.name=[1,2", "no viable alternative at input '[1,2'"),
     ("model.name='${oc.env:NOPE}'", "model.name: KeyError raised while resolving"),
     ("model.name='${model.name}'", "model.name: Recursive interpolation detected"),

@@ -110,7 +110,7 @@ def test_a_seed_given_twice_is_refused(clone):
 @pytest.mark.parametrize(
     ("entry_point", "parameter", "error"),
     [
-        ("main", "model=it's", "error: LexerNoViableAltException: model=it's "),
+        ("main", "model=it's", "error: model=it's: Hydra cannot read this; special "),
         ("compare", "study=it's", "error: study it's: "),
         ("promote", "study=it's", "error: study it's: "),
         ("reproduce", "run_id=it's", "error: run it's: there is no such run"),
