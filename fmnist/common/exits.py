@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import NoReturn
 
@@ -42,12 +42,20 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if not is_user_error(error) and _is_beyond_command_line(error):
             raise
+        _write_output()
         sys.exit(closing_line(error))
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is left, silently
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        _write_output()
         print(_stopped_by(number, stop), file=sys.stderr)
         sys.exit(128 + number)
+
+
+def _write_output() -> None:
+    """Write what was printed before the closing line: both may go into one file."""
+    with suppress(OSError):  # of a full disk, which is the error already
+        sys.stdout.flush()
 
 
 def _is_beyond_command_line(error: Exception) -> bool:

@@ -72,6 +72,7 @@ def test_what_a_killed_process_left_is_found_and_fixed(tmp_path, monkeypatch, ch
     client = mlflow.MlflowClient()
     experiment_id = client.get_run(trained).info.experiment_id
     store = Store(f"sqlite:///{tmp_path}/mlflow.db", experiment_id)
+    (tmp_path / "s").mkdir()
     opened = studies.begin(
         Tracking(store.uri, "fmnist"),
         StudyDesign("?"),

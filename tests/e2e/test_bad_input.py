@@ -202,7 +202,7 @@ COMMANDS = [
     (f"compare --filter '{'(' * 50_000}'", "filter ((((", "EMPTY"),
     ("serve --port TAKEN", "127.0.0.1:TAKEN: [Errno 98] Address already in use", "EMPTY"),
     ("reproduce RUN --checkout", "RUN: recorded no commit to check out", "USED"),
-    ("predict -", "-: is not a PNG, JPEG, WebP, GIF or .npy file", "USED"),
+    ("predict -", "-: is empty", "USED"),
 ]
 
 

@@ -117,7 +117,8 @@ def test_what_fails_or_always_dies_costs_only_itself_and_is_listed(tmp_path):
 
 @pytest.mark.slow
 def test_a_stopped_sweep_leaves_nothing_running_and_goes_on(tmp_path, one_after_another):
-    command = ("-m", "+experiment=quick", *JOBS, "model=selu_dropout")  # which is done by joblib
+    quick = ("+experiment=quick", "study.baseline=null")  # which is done by joblib
+    command = ("-m", *quick, *JOBS, "model=selu_dropout")
     process = started(tmp_path, *command)
     wait_for_epoch(tmp_path, 0, 10)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does

@@ -41,7 +41,8 @@ def test_one_run_shows_progress_scores_and_the_way_to_the_ui(tmp_path):
             tracked.data.metrics[f"best_{name.strip()}"], abs=0.5e-4
         )
     assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in done.stdout
-    assert f"/#/experiments/1/runs/{tracked.info.run_id}?" in lines[-1]
+    assert f"/#/experiments/1/runs/{tracked.info.run_id}?" in lines[-2]
+    assert lines[-1].endswith(f"python -m fmnist predict --run {tracked.info.run_id} IMAGE")
     command = tracked.data.tags["command"]  # as it was typed, but for where it was tracked
     assert command.startswith("python train.py data=digits model.depth=3")
     assert "${output_dir}/log.csv" in command and "tracking.uri" not in command
