@@ -111,7 +111,10 @@ def prepare(config: Config, context: JobContext, original: Run | None) -> RunInp
         find = partial(resume.of_study, store, study, config, dataset)
         earlier = call_with_retry(find, timeout)
         config = resume.in_folder_of(earlier, config) if earlier else config
-    return RunInputs(store, config, dataset, context, earlier, original)
+    inputs = RunInputs(store, config, dataset, context, earlier, original)
+    if not study and inputs.git.problem:  # a study has said it once for all its jobs
+        log.warning(inputs.git.problem)
+    return inputs
 
 
 def with_threads(config: Config, context: JobContext) -> Config:

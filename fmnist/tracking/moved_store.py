@@ -11,7 +11,7 @@ import mlflow
 from sqlalchemy import NullPool, create_engine, text
 
 from fmnist.tracking import tag
-from fmnist.tracking.store_uri import artifact_folder, back_up, unusable
+from fmnist.tracking.store_uri import artifact_folder, back_up, sqlite_file, unusable
 
 COLUMNS = (
     ("experiments", "artifact_location"),
@@ -26,7 +26,7 @@ FOLDER_TAGS = (tag.FOLDER, tag.SWEEP)  # of runs, below the folder of the store
 def former_folders(uri: str) -> list[Path]:
     """Return the folders beside which the store was when it recorded its artifacts there."""
     folder = artifact_folder(uri)
-    if folder is None:
+    if folder is None or sqlite_file(uri) is None:  # a server's database is used from many folders
         return []
     locations = [e.artifact_location for e in mlflow.MlflowClient().search_experiments()]
     paths = {Path(unquote(urlsplit(location).path)) for location in locations}
