@@ -112,7 +112,7 @@ def prepare(config: Config, context: JobContext, original: Run | None) -> RunInp
         earlier = call_with_retry(find, timeout)
         config = resume.in_folder_of(earlier, config) if earlier else config
     inputs = RunInputs(store, config, dataset, context, earlier, original)
-    if not study and inputs.git.problem:  # a study has said it once for all its jobs
+    if context.git is None and inputs.git.problem:  # a study has said it once for all its jobs
         log.warning(inputs.git.problem)
     return inputs
 

@@ -6,8 +6,10 @@ import subprocess
 
 import pytest
 
-from conftest import PROJECT
+from conftest import PROJECT, QUICK
+from fmnist.runs.run import prepare
 from fmnist.tracking.git import GitState, git_state
+from fmnist.tracking.job_context import JobContext
 
 
 def git(folder, *arguments):
@@ -158,3 +160,20 @@ def test_git_is_asked_once_a_process(origin):
     change(origin)
     assert git_state(origin) is before
     assert state(origin) != before
+
+
+@pytest.fixture
+def no_git(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    git_state.cache_clear()
+    yield
+    git_state.cache_clear()
+
+
+@pytest.mark.parametrize("of_study", [False, True])
+def test_what_is_not_recorded_is_said_once(no_git, config, caplog, of_study):
+    context = JobContext(git=GitState(problem="said by the study") if of_study else None)
+    inputs = prepare(config(*QUICK), context, None)
+    said = [] if of_study else ["the commit is not recorded: git is not installed"]
+    assert [line for line in caplog.messages if line == inputs.git.problem] == said
+    assert inputs.git.dirty == "unknown"

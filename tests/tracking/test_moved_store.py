@@ -5,6 +5,7 @@ import shutil
 
 import mlflow
 import pytest
+from sqlalchemy import create_engine, text
 
 from conftest import QUICK, composed, runs_in
 from fmnist.cli import doctor
@@ -46,3 +47,12 @@ def test_a_copied_store_is_used_only_with_paths_of_its_own(tmp_path, monkeypatch
     assert copied.data.tags["output_dir"] == f"{new}/outputs"
     [model] = mlflow.search_logged_models([copied.info.experiment_id], output_format="list")
     assert mlflow.artifacts.download_artifacts(f"models:/{model.model_id}")
+
+
+@pytest.mark.slow
+def test_a_database_server_is_used_from_many_folders(postgresql):
+    with create_engine(postgresql, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text("CREATE DATABASE shared"))
+    uri = f"{postgresql.rpartition('/')[0]}/shared"
+    mlflow.MlflowClient(uri).create_experiment("fmnist", "file:///of/another/clone/mlartifacts")
+    assert open_store(Tracking(uri, "fmnist", 0)).experiment_id
