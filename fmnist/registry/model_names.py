@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from fmnist import PROJECT
 from fmnist.config import schema
+from fmnist.tracking.store import named_experiment
 
 CONF = PROJECT / "conf"
 EXPERIMENT, DATA_SET = "fmnist", "fashion_mnist"
@@ -25,7 +26,9 @@ def model_name(experiment: str, data_set: str) -> str:
 
 def asked_for(given: str | None, experiment: str) -> str:
     """Return the name that a command means: as given or configured, else of the usual data set."""
-    return given or schema.promotion().model or model_name(experiment, _usual_data_set())
+    if configured := given or schema.promotion().model:
+        return configured
+    return model_name(named_experiment(experiment), _usual_data_set())
 
 
 def _usual_data_set() -> str:
